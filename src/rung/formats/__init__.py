@@ -1,1 +1,15 @@
-"""formats."""
+"""Number formats as frozen values: what a code means, how to encode and decode."""
+
+from rung.formats._encoded import Encoded
+from rung.formats._source import CounterSource
+from rung.formats.catalog import get, name_of, names
+from rung.formats.ladder import Ladder
+
+__all__ = [
+    "CounterSource",
+    "Encoded",
+    "Ladder",
+    "get",
+    "name_of",
+    "names",
+]

@@ -1,1 +1,1 @@
-"""kernels."""
+"""Arithmetic on plain tensors: random bits, ladder codes, moments. Knows no formats, no parameters."""

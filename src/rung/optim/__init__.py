@@ -1,1 +1,18 @@
-"""optim."""
+"""Learning by multiplication: one pure update per algorithm, one shared loop."""
+
+from rung.optim._base import state_bytes
+from rung.optim.bbit_madam import BBitMadam, bbit_madam_update
+from rung.optim.madam import Madam, madam_update, normalized_gradient
+from rung.optim.split import ParameterSplit, init_zeros_, split_parameters
+
+__all__ = [
+    "BBitMadam",
+    "Madam",
+    "ParameterSplit",
+    "bbit_madam_update",
+    "init_zeros_",
+    "madam_update",
+    "normalized_gradient",
+    "split_parameters",
+    "state_bytes",
+]

@@ -1,0 +1,292 @@
+"""What all of Rung's optimizers share: groups, checks, the loop, checkpoints. No formula."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rung.optim import _additive
+from rung.optim._moment import MOMENTS
+from rung.optim.split import ParameterSplit
+
+Group = dict[str, Any]
+ADDITIVE = "adamw"
+
+
+class MultiplicativeOptimizer(Optimizer):
+    """Interface of the multiplicative optimizers; use a leaf class.
+
+    A leaf gives `algorithm`, `_init_state` and `_step_group`. Hyper-parameters live in the groups
+    and tensors in the state, nothing on ``self``, so that copies and checkpoints lose nothing.
+    """
+
+    algorithm: str
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        defaults: dict[str, Any],
+        additive: dict[str, Any],
+    ) -> None:
+        defaults |= {"algorithm": self.algorithm, "skipped_steps": 0}
+        self._check_group(defaults)
+        _additive.check(additive)
+        if isinstance(params, ParameterSplit):
+            params = self._groups_of(params, additive)
+        super().__init__(params, defaults)
+
+    @staticmethod
+    def _groups_of(split: ParameterSplit, additive: dict[str, Any]) -> list[Group]:
+        multiplicative_names, additive_names = split.names
+        groups: list[Group] = []
+        if split.multiplicative:
+            named = list(zip(multiplicative_names, split.multiplicative, strict=True))
+            groups.append({"params": named})
+        if split.additive:
+            named = list(zip(additive_names, split.additive, strict=True))
+            groups.append({"params": named, "algorithm": ADDITIVE, **additive})
+        return groups
+
+    # -- for leaves --------------------------------------------------------------------------
+
+    @abstractmethod
+    def _init_state(self, group: Group, param: Tensor, name: str) -> None:
+        """Make a parameter's state, or refuse the parameter."""
+
+    @abstractmethod
+    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
+        """Update parameters, each with a gradient; where `finite` is given, only if it is true."""
+
+    # -- groups ------------------------------------------------------------------------------
+
+    def _check_group(self, group: Group) -> None:
+        check_range("lr", group["lr"], group["lr"] >= 0, "0 or more")
+        beta, clip = group["beta"], group["clip"]
+        check_range("beta", beta, 0 <= beta < 1, "in [0, 1)")
+        check_range("clip", clip, clip > 0, "positive (multiples of lr)")
+        decay = group["weight_decay"]
+        check_range("weight_decay", decay, decay >= 0, "0 or more")
+        check_choice("state", group["state"], tuple(MOMENTS))
+        check_choice("on_nonfinite", group["on_nonfinite"], ("skip", "raise"))
+        if group["differentiable"]:
+            raise ValueError(
+                "`differentiable` must be False: the step is not differentiable; got True."
+            )
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add parameters, make their state, and refuse what can't be trained.
+
+        A group with ``algorithm="adamw"`` is trained by AdamW, with ``lr``, ``betas``, ``eps`` and
+        ``weight_decay`` of its own.
+
+        Raises:
+            ValueError: A hyper-parameter out of range; a parameter that this rule can't train.
+            TypeError: A complex parameter.
+        """
+        algorithm = param_group.get("algorithm", self.algorithm)
+        check_choice("algorithm", algorithm, (self.algorithm, ADDITIVE))
+        index = len(self.param_groups)
+        super().add_param_group(param_group)
+        group = self.param_groups[index]
+        try:
+            if algorithm == ADDITIVE:
+                _additive.complete(group, keep=("skipped_steps", "on_nonfinite"))
+            else:
+                self._check_group(group)
+            for position, param in enumerate(group["params"]):
+                if param.is_complex():
+                    raise TypeError(
+                        f"{describe(group, index, position)} is complex; complex parameters are "
+                        "not supported. Train its real and imaginary parts as two parameters."
+                    )
+                # A frozen parameter gets its state if it ever gets a gradient.
+                if param.requires_grad:
+                    self._ensure_state(group, index, position)
+        except Exception:
+            del self.param_groups[index]
+            for param in group["params"]:
+                self.state.pop(param, None)
+            raise
+
+    def _ensure_state(self, group: Group, index: int, position: int) -> None:
+        param = group["params"][position]
+        if param in self.state:
+            return
+        name = describe(group, index, position)
+        if group["algorithm"] == ADDITIVE:
+            _additive.init_state(self.state[param], param, group)
+            return
+        try:
+            self._init_state(group, param, name)
+        except Exception:
+            self.state.pop(param, None)
+            raise
+
+    # -- the step ----------------------------------------------------------------------------
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient.
+
+        If any gradient holds NaN or infinity the whole step is skipped and counted (group key
+        ``skipped_steps``), or refused with ``on_nonfinite="raise"``: weights and state stay as they
+        were either way. With every lr 0 and every gradient zero nothing at all changes.
+
+        Args:
+            closure: Computes the loss again, with gradients enabled, and returns it.
+
+        Returns:
+            The closure's value, or None.
+
+        Raises:
+            RuntimeError: A sparse gradient; a non-finite gradient with ``on_nonfinite="raise"``.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        work = self._parameters_with_gradients()
+        grads = [p.grad for _, params in work for p in params if p.grad is not None]
+        if not grads or self._only_materialises(grads):
+            return loss
+        capturable = any(group["capturable"] for group, _ in work)
+        finite = _all_finite(grads)
+        if not capturable and not bool(finite):
+            self._skip()
+            return loss
+        for group, params in work:
+            if group["algorithm"] == ADDITIVE:
+                _additive.step(self.state, group, params, finite if capturable else None)
+            else:
+                self._step_group(group, params, finite if capturable else None)
+        return loss
+
+    def _parameters_with_gradients(self) -> list[tuple[Group, list[Tensor]]]:
+        work = []
+        for index, group in enumerate(self.param_groups):
+            params = []
+            for position, param in enumerate(group["params"]):
+                if param.grad is None:
+                    continue
+                if param.grad.layout != torch.strided:
+                    raise RuntimeError(
+                        f"{describe(group, index, position)} has a sparse gradient, which is not "
+                        "supported. Make its layer return dense ones (sparse=False)."
+                    )
+                self._ensure_state(group, index, position)
+                params.append(param)
+            work.append((group, params))
+        return work
+
+    def _only_materialises(self, grads: list[Tensor]) -> bool:
+        """Distributed checkpointing makes state exist by a step with lr 0 and zero gradients."""
+        lrs = [group["lr"] for group in self.param_groups if not group["capturable"]]
+        if len(lrs) < len(self.param_groups) or any(float(lr) != 0 for lr in lrs):
+            return False
+        return not any(bool(grad.any()) for grad in grads)
+
+    def _skip(self) -> None:
+        if any(group["on_nonfinite"] == "raise" for group in self.param_groups):
+            raise RuntimeError(
+                "A gradient holds NaN or infinity; weights and state are unchanged. Lower the lr or "
+                "scale the loss, or let on_nonfinite='skip' leave such steps out."
+            )
+        for group in self.param_groups:
+            group["skipped_steps"] += 1
+        if self.skipped_steps == 1:
+            warnings.warn(
+                "A gradient holds NaN or infinity: this step was skipped, weights and state are "
+                "unchanged. Further skipped steps are counted in `skipped_steps` without a warning.",
+                stacklevel=4,
+            )
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out because a gradient was not finite."""
+        return max((int(group["skipped_steps"]) for group in self.param_groups), default=0)
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            if group.get("algorithm", self.algorithm) != ADDITIVE:
+                for key, value in self.defaults.items():
+                    group.setdefault(key, value)
+
+    @torch._disable_dynamo
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, with every state tensor in the dtype in which it was saved.
+
+        torch casts floating and integer state to the parameter's dtype: a bfloat16 moment comes
+        back as float32, an integer code of 4095 in a bfloat16 model as 4096
+        (github.com/pytorch/pytorch/issues/43706).
+        """
+        final: dict[str, Any] = {}
+        # Last of the pre-hooks and first of the post-hooks: users' hooks see what they expect.
+        before = self.register_load_state_dict_pre_hook(lambda _, loaded: final.update(loaded))
+        after = self.register_load_state_dict_post_hook(
+            lambda _: self._restore_dtypes(final), prepend=True
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+
+    def _restore_dtypes(self, loaded: dict[str, Any]) -> None:
+        ids = [index for group in loaded["param_groups"] for index in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for index, param in zip(ids, params, strict=True):
+            for key, value in loaded["state"].get(index, {}).items():
+                if isinstance(value, Tensor) and key != "step":
+                    self.state[param][key] = value.detach().to(param.device, copy=True)
+
+
+def _all_finite(grads: list[Tensor]) -> Tensor:
+    """0-d bool on the first gradient's device; one pass, no copies."""
+    filled = [grad for grad in grads if grad.numel()]
+    if not filled:
+        return torch.ones((), dtype=torch.bool)
+    return torch.isfinite(torch.nn.utils.get_total_norm(filled, norm_type=float("inf")))
+
+
+def describe(group: Group, index: int, position: int) -> str:
+    """Name of a parameter for messages: its own if the group knows it, else its place."""
+    place = f"parameter {position} of group {index}"
+    if "param_names" in group:
+        return f"{place} ('{group['param_names'][position]}')"
+    return place
+
+
+def check_range(name: str, value: Any, holds: Any, valid: str) -> None:
+    """Refuse a hyper-parameter outside its range (NaN fails every comparison)."""
+    if not bool(holds):
+        raise ValueError(f"`{name}` must be {valid}; got {name}={value}.")
+
+
+def check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
+    """Refuse an unknown choice and list the valid ones."""
+    if value not in valid:
+        choices = ", ".join(repr(choice) for choice in valid)
+        raise ValueError(f"`{name}` must be one of {choices}; got {name}={value!r}.")
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of all tensors in an optimizer's state, step counters included."""
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )

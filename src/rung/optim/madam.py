@@ -1,0 +1,269 @@
+"""Madam: Adam's normalised gradient, applied by multiplication."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung.formats._scale import root_mean_square
+from rung.kernels.philox import key_from_seed
+from rung.optim import _additive
+from rung.optim._base import Group, MultiplicativeOptimizer, check_range
+from rung.optim._foreach import madam_update_foreach
+from rung.optim._moment import MOMENTS, write
+from rung.tensor.coded import CodedTensor
+
+Scalar = float | Tensor
+
+
+def normalized_gradient(
+    grad: Tensor, exp_avg_sq: Tensor, step: Scalar, beta: float, clip: float
+) -> tuple[Tensor, Tensor]:
+    """Second moment and clipped, normalised gradient (Algorithm 1, lines 2 and 3).
+
+        v <- beta v + (1 - beta) g^2,   u = clamp(g / sqrt(v / (1 - beta^t)), -clip, +clip)
+
+    u is 0 where g is 0, also when v is 0. The bias correction 1 - beta^t is not in the paper's
+    pseudocode; without it the first updates would be sqrt(1 / (1 - beta)) = 32 times too large.
+
+    Args:
+        grad: g, any shape, float32 or float64.
+        exp_avg_sq: v, same shape and dtype.
+        step: t, from 1.
+        beta: In [0, 1).
+        clip: Largest |u|.
+
+    Returns:
+        (v, u), new tensors.
+    """
+    exp_avg_sq = exp_avg_sq * beta + (grad * grad) * (1 - beta)
+    typical = (exp_avg_sq / (1 - beta**step)).sqrt()
+    update = torch.where(typical > 0, grad / typical, 0.0).clamp(-clip, clip)
+    return exp_avg_sq, update
+
+
+def madam_update(
+    weight: Tensor,
+    grad: Tensor,
+    exp_avg_sq: Tensor,
+    max_weight: Tensor,
+    step: Scalar,
+    lr: Scalar,
+    beta: float,
+    clip: float,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor]:
+    """Madam on one tensor (Bernstein et al. 2020, Algorithm 1 and equation 5).
+
+        W <- clamp(W * exp(-lr (sign(W) * u + weight_decay)), -W_max, +W_max)
+
+    With u of `normalized_gradient`. Decoupled weight decay is ours (0 in the paper).
+
+    Args:
+        weight: W, any shape, float32 or float64.
+        grad: g.
+        exp_avg_sq: v.
+        max_weight: W_max (the paper's sigma*), 0-d.
+        step: t, from 1.
+        lr: eta, typical change of ln|W|.
+        beta: Averaging constant of v.
+        clip: eta*/eta.
+        weight_decay: lambda.
+
+    Returns:
+        (W, v), new tensors.
+    """
+    exp_avg_sq, update = normalized_gradient(grad, exp_avg_sq, step, beta, clip)
+    moved = weight * torch.exp(-lr * (weight.sign() * update + weight_decay))
+    return moved.clamp(-max_weight, max_weight), exp_avg_sq
+
+
+class Madam(MultiplicativeOptimizer):
+    """Multiplicative Adam (Bernstein et al. 2020, Algorithm 1).
+
+        v <- beta v + (1 - beta) g^2
+        u  = clamp(g / sqrt(v / (1 - beta^t)), -clip, +clip)      0 where g = 0
+        W <- clamp(W exp(-lr (sign(W) u + weight_decay)), -W_max, +W_max)
+
+    Signs never change, and a weight at zero stays there: a tensor that is all zero is refused. A
+    step in which any gradient holds NaN or infinity is skipped whole and counted.
+
+    Where we differ from the paper: bias-corrected v (as the authors' code has it), weight decay, and
+    no clamping while lr is 0, so that such a step changes no weight.
+
+    Args:
+        params: Parameters, named parameters or groups; or a `ParameterSplit`, whose additive side
+            is then trained by AdamW in a second group.
+        lr: eta, the typical change of ln|W| per step; a float or a 0-d tensor.
+        beta: Averaging constant of the second moment, in [0, 1).
+        clip: eta*/eta, largest change of ln|W| in multiples of lr.
+        scale_bound: sigma*/sigma: W_max in multiples of the tensor's RMS at construction; 1, 2 or 3.
+        weight_decay: lambda; every step multiplies W by exp(-lr * lambda).
+        state: Storage of v: ``"fp32"``, ``"bf16"`` or ``"log8"`` (8-bit log codes); the latter two
+            round stochastically, by the seed.
+        seed: Of that rounding.
+        on_nonfinite: ``"skip"`` or ``"raise"``.
+        maximize: Ascend instead of descend.
+        foreach: Update all parameters of a group by multi-tensor operations (``"fp32"`` only).
+        capturable: Never synchronise with the device, so that a CUDA graph can hold the step.
+        differentiable: Must be False.
+        additive_lr: lr of the AdamW group; ignored unless `params` is a `ParameterSplit`, as are
+            `additive_betas`, `additive_eps` and `additive_weight_decay`.
+        additive_betas: Its betas.
+        additive_eps: Its eps.
+        additive_weight_decay: Its decoupled weight decay.
+
+    Raises:
+        ValueError: A hyper-parameter out of range; a parameter that is all zero, not finite, or
+            stored in codes.
+        TypeError: A complex parameter.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> optimizer = Madam(split_parameters(model), lr=0.01)
+        >>> model(torch.ones(2, 4)).square().mean().backward()
+        >>> optimizer.step()
+
+    Source: Bernstein, Zhao, Meister, Liu, Anandkumar, Yue, "Learning compositional functions via
+    multiplicative weight updates", NeurIPS 2020, arXiv:2006.14560.
+    """
+
+    algorithm = "madam"
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Scalar = 0.01,
+        beta: float = 0.999,
+        clip: float = 8.0,
+        scale_bound: float = 3.0,
+        weight_decay: float = 0.0,
+        *,
+        state: str = "fp32",
+        seed: int = 0,
+        on_nonfinite: str = "skip",
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        additive_lr: float = _additive.DEFAULTS["lr"],  # type: ignore[assignment]
+        additive_betas: tuple[float, float] = _additive.DEFAULTS["betas"],  # type: ignore[assignment]
+        additive_eps: float = _additive.DEFAULTS["eps"],  # type: ignore[assignment]
+        additive_weight_decay: float = _additive.DEFAULTS["weight_decay"],  # type: ignore[assignment]
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "beta": beta,
+            "clip": clip,
+            "scale_bound": scale_bound,
+            "weight_decay": weight_decay,
+            "state": state,
+            "seed": seed,
+            "on_nonfinite": on_nonfinite,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+        }
+        additive = {
+            "lr": additive_lr,
+            "betas": additive_betas,
+            "eps": additive_eps,
+            "weight_decay": additive_weight_decay,
+        }
+        super().__init__(params, defaults, additive)
+
+    def _check_group(self, group: Group) -> None:
+        super()._check_group(group)
+        bound = group["scale_bound"]
+        check_range("scale_bound", bound, bound > 0, "positive (multiples of the RMS)")
+        if group["foreach"] and group["state"] != "fp32":
+            raise ValueError(
+                f"`foreach=True` needs state='fp32'; got state={group['state']!r}. "
+                "Leave `foreach` out: other storages are updated tensor by tensor."
+            )
+
+    def _init_state(self, group: Group, param: Tensor, name: str) -> None:
+        if isinstance(param, CodedTensor):
+            raise ValueError(
+                f"{name} is stored in codes, which Madam in floating point can't move. "
+                "Use rung.optim.BBitMadam."
+            )
+        scale = root_mean_square(param, None)
+        _require_trainable(param, scale, name)
+        state = self.state[param]
+        device = param.device if group["capturable"] else None
+        state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+        state["max_weight"] = group["scale_bound"] * scale
+        if group["state"] != "fp32":
+            state["key"] = torch.tensor(key_from_seed(group["seed"], name), device=param.device)
+        MOMENTS[group["state"]].init(state, param)
+
+    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
+        if group["foreach"]:
+            madam_update_foreach(self.state, group, params, finite)
+            return
+        for param in params:
+            self._step_parameter(group, param, finite)
+
+    def _step_parameter(self, group: Group, param: Tensor, finite: Tensor | None) -> None:
+        state, moment = self.state[param], MOMENTS[group["state"]]
+        step = advance(state["step"], finite, group["capturable"])
+        grad = working_gradient(param, group["maximize"])
+        prepared = moment.prepare(state, grad, group["beta"])
+        weight, exp_avg_sq = madam_update(
+            param.to(grad.dtype),
+            grad,
+            moment.read(state, 0, grad.numel()).view(grad.shape),
+            state["max_weight"],
+            step,
+            group["lr"],
+            group["beta"],
+            group["clip"],
+            group["weight_decay"],
+        )
+        write_weight(param, weight, group["lr"], finite)
+        if param.numel():
+            stored = moment.encode(
+                exp_avg_sq.reshape(-1), prepared, state.get("key", param), 0, step
+            )
+            write(state["exp_avg_sq"], stored.view(grad.shape), finite)
+            moment.finish(state, prepared, finite)
+
+
+def _require_trainable(param: Tensor, scale: Tensor, name: str) -> None:
+    if param.is_meta or not param.numel():
+        return
+    if not bool(torch.isfinite(scale)):
+        raise ValueError(f"{name} must be finite; got NaN or infinite weights.")
+    if not bool(scale > 0):
+        raise ValueError(
+            f"{name} is all zero, and multiplication can't move a weight away from zero. Either "
+            "initialise it away from zero, rung.optim.init_zeros_(model), before making the "
+            "optimizer; or train it by addition: Madam(rung.optim.split_parameters(model)) gives "
+            "biases and norm gains to AdamW."
+        )
+
+
+def advance(step: Tensor, finite: Tensor | None, capturable: bool) -> Scalar:
+    """Count a step in place (a skipped one not); a number, or the tensor if capturable."""
+    step.add_(1 if finite is None else finite.to(step.dtype))
+    return step if capturable else int(step)
+
+
+def working_gradient(param: Tensor, maximize: bool) -> Tensor:
+    """The gradient in the dtype in which updates are computed, signed for descent."""
+    dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
+    assert param.grad is not None
+    grad = param.grad.to(dtype)
+    return -grad if maximize else grad
+
+
+def write_weight(param: Tensor, weight: Tensor, lr: Scalar, finite: Tensor | None) -> None:
+    """Assign a new weight, unless lr is 0: such a step must not even clamp."""
+    if isinstance(lr, Tensor):
+        moves = (lr != 0).to(param.device)
+        write(param, weight, moves if finite is None else moves & finite)
+    elif lr != 0:
+        write(param, weight, finite)

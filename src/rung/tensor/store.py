@@ -1,0 +1,208 @@
+"""Convert a model in place: its weights become codes, and a report says what changed."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rung.formats import Ladder, get, name_of
+from rung.formats._scale import root_mean_square
+from rung.kernels.ladder import store_codes
+from rung.kernels.philox import PURPOSE_INIT, uniform
+from rung.tensor.coded import CodedTensor, stored_bytes
+from rung.tensor.roles import Role, roles
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """One line of a `StoreReport`.
+
+    Attributes:
+        name: Qualified name of the parameter.
+        shape: Its shape.
+        format: Catalog name of its format, or None if it was left in floating point.
+        bytes_before: Bytes it took before.
+        bytes_after: Bytes it takes now.
+        reason: Why it was left, or None.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    format: str | None
+    bytes_before: int
+    bytes_after: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """What `store_weights_` did, parameter by parameter; ``str(report)`` is a table."""
+
+    entries: tuple[StoredWeight, ...]
+
+    @property
+    def bytes_before(self) -> int:
+        """Bytes of all parameters before."""
+        return sum(entry.bytes_before for entry in self.entries)
+
+    @property
+    def bytes_after(self) -> int:
+        """Bytes of all parameters now."""
+        return sum(entry.bytes_after for entry in self.entries)
+
+    def __str__(self) -> str:
+        width = max([len(entry.name) for entry in self.entries] + [len("parameter")])
+        lines = [f"{'parameter':{width}}  {'format':9}  {'before':>12}  {'after':>12}  left because"]
+        lines += [
+            f"{entry.name:{width}}  {entry.format or '-':9}  {entry.bytes_before:12,}  "
+            f"{entry.bytes_after:12,}  {entry.reason or ''}".rstrip()
+            for entry in self.entries
+        ]
+        total = f"{self.bytes_before:12,}  {self.bytes_after:12,}"
+        lines.append(f"{'total':{width}}  {'':9}  {total}  bytes")
+        return "\n".join(lines)
+
+
+def store_weights_(
+    model: nn.Module,
+    format: str | Ladder = "ladder8",
+    *,
+    init: str = "round",
+    scale_bound: float = 3.0,
+    signs: str = "seed",
+    seed: int = 0,
+    axis: int | None = None,
+    skip: Collection[str] = (),
+) -> StoreReport:
+    """Replace a model's weights by codes, in place.
+
+    Matrices, convolution kernels and embeddings are stored; biases, norm gains, frozen and complex
+    parameters stay as they are, and the report says why for each. W_max = scale_bound * RMS of the
+    weight. Nothing is changed if any parameter is refused.
+
+    Args:
+        model: Any module; build optimizers after this call.
+        format: A `Ladder` or its name.
+        init: ``"round"`` takes the rungs nearest to the existing magnitudes; ``"uniform"`` draws
+            codes uniformly, as the paper did.
+        scale_bound: sigma*/sigma of the paper, > 0; 1, 2 or 3.
+        signs: ``"seed"`` redraws every sign from the seed and stores none: for weights fresh from
+            their initialisation, which are symmetric. ``"packed"`` keeps the signs at one bit a
+            weight: for weights that were trained.
+        seed: For seeded signs and uniform codes.
+        axis: None for one scale per tensor; 0 for one per output channel.
+        skip: Names of parameters to leave in floating point.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: Unknown format, `init` or `signs`; a weight that is all zero or holds NaN or
+            infinity; a name in `skip` that no parameter has; no weight to store; a weight already
+            stored.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        >>> print(store_weights_(model, "ladder8"))
+        parameter  format           before         after  left because
+        0.weight   ladder8           8,192         2,060
+        0.bias     -                   128           128  1-d (bias, gain or scalar)
+        2.weight   ladder8           1,280           332
+        2.bias     -                    40            40  1-d (bias, gain or scalar)
+        total                        9,640         2,560  bytes
+
+    Source: Bernstein et al. 2020, sections 4.1, 6 and 7.
+    """
+    fmt = get(format)
+    _check_options(init, signs, scale_bound)
+    found = list(roles(model))
+    unknown = sorted(set(skip) - {role.name for role in found})
+    if unknown:
+        raise ValueError(
+            f"`skip` must name parameters of the model; got {', '.join(unknown)}. "
+            f"The parameters are: {', '.join(role.name for role in found)}."
+        )
+    # All codes first, then all assignments: a refused weight leaves the model as it was.
+    coded: dict[str, Tensor] = {}
+    entries = []
+    for role in found:
+        reason = _left_because(role, skip)
+        if reason is None:
+            coded[role.name] = _encode(role, fmt, init, scale_bound, signs, seed, axis)
+        after = coded.get(role.name, role.parameter)
+        stored_as = name_of(fmt) if reason is None else None
+        before = stored_bytes(role.parameter)
+        shape = tuple(role.parameter.shape)
+        entries.append(
+            StoredWeight(role.name, shape, stored_as, before, stored_bytes(after), reason)
+        )
+    if not coded:
+        raise ValueError(f"The model has no weight to store.\n{StoreReport(tuple(entries))}")
+    for role in found:
+        if role.name in coded:
+            parameter = nn.Parameter(coded[role.name])
+            for module, attribute in role.owners:
+                setattr(module, attribute, parameter)
+    return StoreReport(tuple(entries))
+
+
+def _check_options(init: str, signs: str, scale_bound: float) -> None:
+    if init not in ("round", "uniform"):
+        raise ValueError(f"`init` must be 'round' or 'uniform'; got {init!r}.")
+    if signs not in ("seed", "packed"):
+        raise ValueError(f"`signs` must be 'seed' or 'packed'; got {signs!r}.")
+    if not scale_bound > 0:
+        raise ValueError(f"`scale_bound` must be positive; got scale_bound={scale_bound}.")
+
+
+def _left_because(role: Role, skip: Collection[str]) -> str | None:
+    parameter = role.parameter
+    if isinstance(parameter, CodedTensor):
+        raise ValueError(
+            f"{role.name} is already stored as {name_of(parameter.format)}; store a model once."
+        )
+    if role.name in skip:
+        return "named in skip"
+    if parameter.is_complex():
+        return "complex"
+    if not parameter.is_floating_point():
+        return f"not floating-point ({parameter.dtype})"
+    if not parameter.requires_grad:
+        return "frozen (requires_grad=False)"
+    if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse for m, _ in role.owners):
+        return "sparse gradients"
+    if any(getattr(m, "padding_idx", None) is not None for m, _ in role.owners):
+        return "embedding with a padding row, which must stay 0"
+    return role.additive_reason
+
+
+def _encode(
+    role: Role,
+    fmt: Ladder,
+    init: str,
+    scale_bound: float,
+    signs: str,
+    seed: int,
+    axis: int | None,
+) -> CodedTensor:
+    weight = role.parameter.detach()
+    bad = weight.numel() - int(torch.isfinite(weight).sum())
+    if bad:
+        raise ValueError(
+            f"{role.name} must be finite to be stored; got {bad} NaN or infinite of "
+            f"{weight.numel()} weights. Nothing was changed."
+        )
+    scale = scale_bound * root_mean_square(weight, axis)
+    if not bool((scale > 0).all()):
+        where = "is all zero" if axis is None else f"has an all-zero index of axis {axis}"
+        raise ValueError(
+            f"{role.name} {where} and has no scale: initialise it away from zero "
+            f"(rung.optim.init_zeros_) or leave it out (skip=[{role.name!r}]). Nothing was changed."
+        )
+    coded = CodedTensor.from_float(weight, fmt, scale, signs, seed, role.name)
+    if init == "uniform":
+        draws = uniform(coded.key, 0, weight.numel(), 0, PURPOSE_INIT)
+        codes = (draws * fmt.levels).to(torch.int32).reshape(weight.shape)
+        coded.codes.copy_(store_codes(codes, fmt.bits))
+    return coded
