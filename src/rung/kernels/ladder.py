@@ -49,9 +49,7 @@ def rung_table(bits: int, base_precision: float, like: Tensor, dtype: torch.dtyp
     return torch.exp(-base_precision * k).to(dtype)
 
 
-def decode_magnitudes(
-    stored: Tensor, scale: Tensor, bits: int, base_precision: float
-) -> Tensor:
+def decode_magnitudes(stored: Tensor, scale: Tensor, bits: int, base_precision: float) -> Tensor:
     """|W| from stored codes.
 
     Args:

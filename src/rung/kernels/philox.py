@@ -87,6 +87,8 @@ def philox_blocks_reference(
     """`philox_blocks` in PyTorch operations on int64, on every device."""
     index = torch.arange(first_block, first_block + blocks, dtype=torch.int64, device=key.device)
     c0, c1 = index & _MASK, (index >> 32) & _MASK
+    if isinstance(step, Tensor):
+        step = step.to(torch.int64)
     c2 = torch.zeros_like(index) + (step & _MASK)
     c3 = torch.full_like(index, purpose)
     k0, k1 = key & _MASK, (key >> 32) & _MASK

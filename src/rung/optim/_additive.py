@@ -46,13 +46,15 @@ def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> N
     state["exp_avg_sq"] = torch.zeros_like(param, memory_format=torch.preserve_format)
 
 
-def step(
-    states: Any, group: dict[str, Any], params: list[Tensor], finite: Tensor | None
-) -> None:
+def step(states: Any, group: dict[str, Any], params: list[Tensor], finite: Tensor | None) -> None:
     """One AdamW step; where `finite` is given, undone on the device unless it is true."""
     if not params:
         return
-    kept = [(t, t.clone()) for p in params for t in (p, *states[p].values())] if finite is not None else []
+    kept = (
+        [(t, t.clone()) for p in params for t in (p, *states[p].values())]
+        if finite is not None
+        else []
+    )
     adamw(
         params,
         [param.grad for param in params],  # type: ignore[misc]

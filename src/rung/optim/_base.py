@@ -72,6 +72,11 @@ class MultiplicativeOptimizer(Optimizer):
         check_range("weight_decay", decay, decay >= 0, "0 or more")
         check_choice("state", group["state"], tuple(MOMENTS))
         check_choice("on_nonfinite", group["on_nonfinite"], ("skip", "raise"))
+        if group["capturable"] and group["on_nonfinite"] == "raise":
+            raise ValueError(
+                "`on_nonfinite='raise'` needs capturable=False, since a capturable step never looks "
+                "at values on the host; got capturable=True."
+            )
         if group["differentiable"]:
             raise ValueError(
                 "`differentiable` must be False: the step is not differentiable; got True."
@@ -164,6 +169,9 @@ class MultiplicativeOptimizer(Optimizer):
         if not capturable and not bool(finite):
             self._skip()
             return loss
+        if capturable:
+            for group in self.param_groups:
+                group["skipped_steps"] = group["skipped_steps"] + ~finite
         for group, params in work:
             if group["algorithm"] == ADDITIVE:
                 _additive.step(self.state, group, params, finite if capturable else None)
@@ -249,8 +257,10 @@ class MultiplicativeOptimizer(Optimizer):
         params = [param for group in self.param_groups for param in group["params"]]
         for index, param in zip(ids, params, strict=True):
             for key, value in loaded["state"].get(index, {}).items():
-                if isinstance(value, Tensor) and key != "step":
-                    self.state[param][key] = value.detach().to(param.device, copy=True)
+                if isinstance(value, Tensor):
+                    # torch has put a step counter where it belongs, but may share it with the file.
+                    device = self.state[param][key].device if key == "step" else param.device
+                    self.state[param][key] = value.detach().to(device, copy=True)
 
 
 def _all_finite(grads: list[Tensor]) -> Tensor:

@@ -205,7 +205,9 @@ class BBitMadam(MultiplicativeOptimizer):
         length = _SLICE if param.device.type == "cpu" else max(grad.numel(), 1)
         for start in range(0, grad.numel(), length):
             stop = min(start + length, grad.numel())
-            self._step_slice(group, param, grad[start:stop], (moment, prepared), start, step, finite)
+            self._step_slice(
+                group, param, grad[start:stop], (moment, prepared), start, step, finite
+            )
         moment.finish(state, prepared, finite)
 
     def _step_slice(

@@ -105,9 +105,7 @@ class CodedTensor(Tensor):
     def decode(self) -> Tensor:
         """The weight as a plain tensor of this shape, dtype and device."""
         fmt = self.format
-        magnitudes = kernel.decode_magnitudes(
-            self.codes, self.scale, fmt.bits, fmt.base_precision
-        )
+        magnitudes = kernel.decode_magnitudes(self.codes, self.scale, fmt.bits, fmt.base_precision)
         signs = self.sign_slice(0, magnitudes.numel(), magnitudes.dtype)
         return magnitudes.mul_(signs.reshape(magnitudes.shape)).to(self.dtype)
 

@@ -59,9 +59,7 @@ class _Decode(torch.autograd.Function):
         return grads[0]
 
 
-def decode_and_call(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function with decoded weights, saving codes where it would save floats."""
     sources: dict[int, CodedTensor] = {}
     decoded: dict[int, Tensor] = {}

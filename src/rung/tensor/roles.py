@@ -49,9 +49,7 @@ def roles(model: nn.Module) -> Iterator[Role]:
         yield Role(names[identity], parameter, held_by, _additive_reason(parameter, held_by))
 
 
-def _additive_reason(
-    parameter: Tensor, owners: tuple[tuple[nn.Module, str], ...]
-) -> str | None:
+def _additive_reason(parameter: Tensor, owners: tuple[tuple[nn.Module, str], ...]) -> str | None:
     norm = next((module for module, _ in owners if isinstance(module, _NORMS)), None)
     if norm is not None:
         return f"parameter of {type(norm).__name__}"

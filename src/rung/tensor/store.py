@@ -53,7 +53,9 @@ class StoreReport:
 
     def __str__(self) -> str:
         width = max([len(entry.name) for entry in self.entries] + [len("parameter")])
-        lines = [f"{'parameter':{width}}  {'format':9}  {'before':>12}  {'after':>12}  left because"]
+        lines = [
+            f"{'parameter':{width}}  {'format':9}  {'before':>12}  {'after':>12}  left because"
+        ]
         lines += [
             f"{entry.name:{width}}  {entry.format or '-':9}  {entry.bytes_before:12,}  "
             f"{entry.bytes_after:12,}  {entry.reason or ''}".rstrip()

@@ -1,0 +1,61 @@
+"""Figure: the learning rate in use beside what Theorem 1 allows for every layer."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rung.report import numbers, style
+from rung.report.facts import layer_bound
+from rung.report.run import Run
+from rung.report.weights import MOST_ROWS, largest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(run: Run) -> "Figure | None":
+    """A dot for each layer's bound and a line at the learning rate, or None without angles."""
+    layers = layers_with_angle(run)
+    if not layers or run.diagnostics is None:
+        return None
+    depth, lr = run.diagnostics["depth"], run.diagnostics["lr"]
+    shown = largest(layers, MOST_ROWS)
+    bounds = [layer_bound(layer["angle"], depth) or 0.0 for layer in shown]
+    pitch = min(0.3, max(0.16, 9.0 / len(shown)))
+    figure = style.new_figure(9, 1.35 + pitch * len(shown))
+    axes = figure.add_subplot()
+    safe = [row for row, bound in enumerate(bounds) if lr is None or bound >= lr]
+    beyond = [row for row in range(len(bounds)) if row not in set(safe)]
+    left = _set_log_axis(axes, [*bounds, lr or 0.0])
+    for rows, colour, marker, label in (
+        (safe, style.BLUE, "o", "bound of the layer, at or above the learning rate"),
+        (beyond, style.VERMILLION, "D", "bound of the layer, below the learning rate"),
+    ):
+        if rows:
+            values = [max(bounds[row], left) for row in rows]
+            axes.plot(values, rows, marker, color=colour, markersize=5, label=label)
+    if lr:
+        axes.axvline(lr, color=style.INK, linewidth=1.2, label=f"learning rate in use {lr:.3g}")
+    names = [numbers.shorten(layer["name"], 34) for layer in shown]
+    axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.22 else 6.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel("learning rate (relative change of a weight in one step)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    return figure
+
+
+def layers_with_angle(run: Run) -> list[dict[str, Any]]:
+    """Layers whose angle is defined, in the order of the network."""
+    layers = run.diagnostics["layers"] if run.diagnostics else []
+    return [layer for layer in layers if layer["angle"] is not None]
+
+
+def _set_log_axis(axes: Any, values: list[float]) -> float:
+    """Logarithmic limits around the values; returns the left one, where bounds of 0 are put."""
+    known = [value for value in values if value > 1e-12] or [1.0]
+    low, high = min(known), max(known)
+    reach = max(0.15, 0.08 * math.log10(high / low))
+    axes.set_xscale("log")
+    axes.set_xlim(low / 10**reach, high * 10**reach)
+    style.plain_log_axis(axes.xaxis)
+    return low / 10**reach

@@ -1,0 +1,63 @@
+"""What Theorem 1 says about a run, in plain sentences."""
+
+from dataclasses import dataclass
+
+from rung.report import numbers
+from rung.report.facts import is_multiplicative
+from rung.report.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The bound beside the learning rate."""
+
+    level: str
+    """``"above"``, ``"below"`` or ``"none"``; decides the colour."""
+    headline: str
+    """One sentence."""
+    detail: str
+    """What follows from it."""
+
+
+def judge(run: Run) -> Verdict | None:
+    """Compare the learning rate with the bound of Theorem 1; None where nothing was measured."""
+    found = run.diagnostics
+    if found is None:
+        return None
+    bound, lr, step = found["descent_bound"], found["lr"], numbers.count(found["step"])
+    if bound is None or lr is None:
+        return Verdict(
+            "none",
+            "Theorem 1 gives no bound here.",
+            "No layer had an angle: its weights or its gradient were zero or not finite.",
+        )
+    shown = f"the Theorem 1 bound of {numbers.significant(bound)}"
+    if not is_multiplicative(run):
+        return Verdict(
+            "none",
+            f"Theorem 1 does not apply to {run.config['optimizer']}.",
+            "It is about steps that multiply the weights, and this optimizer adds to them. For a "
+            f"multiplicative optimizer {shown} would hold with the weights of step {step}.",
+        )
+    rate = f"The learning rate at step {step}, {numbers.significant(lr)},"
+    # A rate of 0 ends a cosine schedule and is within every bound.
+    if lr > bound:
+        times = f" ({lr / bound:.2g} times as large)" if bound > 0 else ""
+        return Verdict(
+            "above",
+            f"{rate} is above {shown}{times}.",
+            "Theorem 1 does not promise that a step of this size lowers the loss. Training can "
+            "still work: the theorem says when a step is safe, not when it fails.",
+        )
+    first = run.config.get("lr")
+    detail = "If the network obeys deep relative trust, a step of Equation 3 lowers the loss."
+    if first is not None and first > bound:
+        detail += (
+            f" The run began at {numbers.significant(first)}, which is above this bound: the "
+            "schedule brought the learning rate below it."
+        )
+    return Verdict(
+        "below",
+        f"{rate} is within {shown}.",
+        detail,
+    )

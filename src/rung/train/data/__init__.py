@@ -1,0 +1,29 @@
+"""Data sets from the files that people have, and the order in which training sees them."""
+
+from rung.train.data.augment import random_crop, random_flip
+from rung.train.data.batches import bptt_batches, random_windows, shuffled_batches
+from rung.train.data.cifar import cifar10, cifar100
+from rung.train.data.embedded_digits import digits
+from rung.train.data.files import DataError
+from rung.train.data.idx import fashion_mnist
+from rung.train.data.images import ImageData
+from rung.train.data.plain_text import characters
+from rung.train.data.tokens import TokenData
+from rung.train.data.wikitext import wikitext2
+
+__all__ = [
+    "DataError",
+    "ImageData",
+    "TokenData",
+    "bptt_batches",
+    "characters",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "random_crop",
+    "random_flip",
+    "random_windows",
+    "shuffled_batches",
+    "wikitext2",
+]

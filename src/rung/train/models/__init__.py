@@ -1,0 +1,14 @@
+"""The networks that the recipes train, as plain torch modules."""
+
+from rung.train.models.digits_cnn import DigitsCNN
+from rung.train.models.gpt import GPT
+from rung.train.models.resnet import ResNet, resnet18
+from rung.train.models.word_transformer import WordTransformer
+
+__all__ = [
+    "GPT",
+    "DigitsCNN",
+    "ResNet",
+    "WordTransformer",
+    "resnet18",
+]

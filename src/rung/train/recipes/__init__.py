@@ -1,0 +1,38 @@
+"""Recipes: one file each; a function returns a complete configuration, another reads the data."""
+
+from rung.train.recipes import (
+    chars_gpt,
+    cifar10_resnet18,
+    cifar100_resnet18,
+    digits_cnn,
+    fashion_resnet18,
+    wikitext2_transformer,
+)
+from rung.train.task import Recipe
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        digits_cnn.RECIPE,
+        fashion_resnet18.RECIPE,
+        cifar10_resnet18.RECIPE,
+        cifar100_resnet18.RECIPE,
+        wikitext2_transformer.RECIPE,
+        chars_gpt.RECIPE,
+    )
+}
+"""All recipes by name."""
+
+
+def get(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        ValueError: No recipe has this name; the text lists those that exist.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}; the recipes are: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+__all__ = ["RECIPES", "get"]

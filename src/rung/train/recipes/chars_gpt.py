@@ -1,0 +1,71 @@
+"""chars-gpt: a small GPT on characters of the standard library's documentation, or of any text."""
+
+from rung.train.config import DEFAULT_OPTIMIZER, Config
+from rung.train.data import characters
+from rung.train.models import GPT
+from rung.train.options import (
+    AdamOptions,
+    BBitMadamOptions,
+    CharacterOptions,
+    MadamOptions,
+    SGDOptions,
+)
+from rung.train.recipes.defaults import Defaults, choose, default_format
+from rung.train.task import Recipe
+from rung.train.tasks import CharacterTask
+
+_DEFAULTS: Defaults = {
+    "sgd": (0.1, SGDOptions(momentum=0.9, clip_norm=1.0)),
+    "adam": (1e-3, AdamOptions(beta2=0.99, clip_norm=1.0)),
+    "adamw": (1e-3, AdamOptions(beta2=0.99, weight_decay=0.1, clip_norm=1.0)),
+    "madam": (0.01, MadamOptions()),
+    "bbit-madam": (0.01, BBitMadamOptions()),
+}
+
+
+def chars_gpt(optimizer: str = DEFAULT_OPTIMIZER) -> Config:
+    """Configuration for an optimizer: 10 epochs, 32 windows of 128 characters, cosine."""
+    lr, options = choose(_DEFAULTS, optimizer)
+    return Config(
+        recipe="chars-gpt",
+        optimizer=optimizer,
+        optimizer_options=options,
+        options=CharacterOptions(batch_size=32, eval_batch_size=32, max_loss=100.0),
+        lr=lr,
+        epochs=10,
+        schedule="cosine",
+        format=default_format(optimizer),
+    )
+
+
+def build(config: Config) -> CharacterTask:
+    """Data and model of a configuration; the data folder may be a text file.
+
+    Raises:
+        ValueError: The text is missing, damaged or too short.
+    """
+    options = config.options
+    assert isinstance(options, CharacterOptions)
+    data = characters(config.data_dir, options.valid_fraction)
+    return CharacterTask(
+        data,
+        options,
+        lambda characters: GPT(
+            characters,
+            layers=options.layers,
+            width=options.width,
+            heads=options.heads,
+            context=options.context,
+            dropout=options.dropout,
+        ),
+    )
+
+
+RECIPE = Recipe(
+    name="chars-gpt",
+    model="GPT, 4 layers, width 128, 0.8 M weights",
+    data="the standard library's pydoc_data.topics (embedded), or any text file",
+    metric="loss per character",
+    configure=chars_gpt,
+    build=build,
+)

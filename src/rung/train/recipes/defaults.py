@@ -1,0 +1,58 @@
+"""What recipes share: the choice of an optimizer's defaults, and the folder of the data."""
+
+from collections.abc import Mapping
+
+from rung.train.config import DEFAULT_FORMAT, OPTIMIZERS, Config
+from rung.train.options import OptimizerOptions
+
+Defaults = Mapping[str, tuple[float, OptimizerOptions]]
+"""Learning rate and options for each optimizer."""
+
+
+def choose(defaults: Defaults, optimizer: str) -> tuple[float, OptimizerOptions]:
+    """Learning rate and options of an optimizer.
+
+    Raises:
+        ValueError: No optimizer has this name; the text lists those that exist.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"Unknown optimizer {optimizer!r}; the optimizers are: {', '.join(OPTIMIZERS)}."
+        )
+    return defaults[optimizer]
+
+
+def default_format(optimizer: str) -> str | None:
+    """Format of the weights where none is given: a ladder for B-bit Madam only."""
+    return DEFAULT_FORMAT if optimizer == "bbit-madam" else None
+
+
+def required_data_dir(config: Config, files: str) -> str:
+    """The data folder of a recipe that has no embedded data.
+
+    Args:
+        config: The configuration.
+        files: Which files the folder must hold, and where to get them.
+
+    Raises:
+        ValueError: No folder was given.
+    """
+    if config.data_dir is None:
+        raise ValueError(
+            f"Recipe {config.recipe!r} reads its data from files; give their folder by --data-dir: "
+            f"{files}."
+        )
+    return config.data_dir
+
+
+def refuse_data_dir(config: Config) -> None:
+    """Refuse a data folder for a recipe whose data is embedded.
+
+    Raises:
+        ValueError: A folder was given.
+    """
+    if config.data_dir is not None:
+        raise ValueError(
+            f"Recipe {config.recipe!r} has its data embedded and reads no files; got "
+            f"data_dir={config.data_dir!r}. Drop --data-dir."
+        )

@@ -1,0 +1,7 @@
+"""The kinds of task that recipes are made of."""
+
+from rung.train.tasks.characters import CharacterTask
+from rung.train.tasks.images import ImageTask
+from rung.train.tasks.words import WordTask
+
+__all__ = ["CharacterTask", "ImageTask", "WordTask"]

@@ -1,0 +1,82 @@
+"""Classification of images."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from rung.train.data import ImageData, shuffled_batches
+from rung.train.data.augment import random_crop, random_flip
+from rung.train.options import ImageOptions
+from rung.train.task import Evaluation, Metric, Streams, token_loss
+
+
+class ImageTask:
+    """Images in shuffled order, cropped and mirrored at random; accuracy or error on the test set.
+
+    Args:
+        data: Images and labels.
+        options: Batch size and augmentation.
+        build: Makes the model.
+        metric: ``"accuracy"`` or ``"error"``: share of test images classified so.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        options: ImageOptions,
+        build: Callable[[], nn.Module],
+        metric: str,
+    ) -> None:
+        self.data = data
+        self.options = options
+        self.build = build
+        self.metric = Metric(name=metric, split="test", higher_is_better=metric == "accuracy")
+        available = len(data.train_labels)
+        self.examples = min(available, options.train_examples or available)
+        self.batches_per_epoch = -(-self.examples // options.batch_size)
+        self.source = data.source
+        if self.examples < available:
+            self.source += f"; trains on the first {self.examples:,}"
+
+    def model(self) -> nn.Module:
+        """A freshly initialised model."""
+        return self.build()
+
+    def batches(self, streams: Streams, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented images (B, C, H, W) float32 and labels (B,)."""
+        size = self.options.batch_size
+        for index in shuffled_batches(self.examples, size, streams.order, start):
+            images = self.data.train_images[index]
+            if self.options.crop_padding:
+                images = random_crop(images, self.options.crop_padding, streams.draws)
+            if self.options.flip:
+                images = random_flip(images, streams.draws)
+            yield self.data.normalized(images), self.data.train_labels[index]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy; outputs (B, classes), targets (B,)."""
+        return token_loss(outputs, targets)
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Loss and metric over the test set."""
+        loss, right, count = 0.0, 0, len(self.data.test_labels)
+        size = self.options.eval_batch_size
+        for index in torch.split(torch.arange(count), size):
+            images, labels = self.data.test_images[index], self.data.test_labels[index]
+            targets = labels.to(device)
+            outputs = model(self.data.normalized(images).to(device))
+            loss += float(self.loss(outputs, targets)) * len(labels)
+            right += int((outputs.argmax(-1) == targets).sum())
+        share = right / count
+        return Evaluation(
+            loss=loss / count, metric=share if self.metric.name == "accuracy" else 1 - share
+        )
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """The first training images."""
+        size = min(self.options.batch_size, self.examples)
+        return (
+            self.data.normalized(self.data.train_images[:size]),
+            self.data.train_labels[:size],
+        )

@@ -1,0 +1,57 @@
+"""The optimizers under contract: how to make each, and on what."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rung.optim import BBitMadam, Madam
+from rung.tensor import CodedTensor
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer with its settings; `fmt` is the ladder of its parameters, or None for floats."""
+
+    name: str
+    make: Callable[..., torch.optim.Optimizer]
+    options: dict[str, Any] = field(default_factory=dict)
+    fmt: str | None = None
+
+    def parameter(self, values: Tensor, name: str = "w") -> nn.Parameter:
+        if self.fmt is None:
+            return nn.Parameter(values.clone())
+        scale = 3 * values.square().mean().sqrt() if values.any() else 1.0
+        return nn.Parameter(CodedTensor.from_float(values, self.fmt, scale, name=name))
+
+    def optimizer(self, params: Any, **options: Any) -> torch.optim.Optimizer:
+        return self.make(params, **{**self.options, **options})
+
+
+CASES = [
+    Case("madam", Madam),
+    Case("madam-foreach", Madam, {"foreach": True}),
+    Case("madam-capturable", Madam, {"capturable": True}),
+    Case("madam-bf16-state", Madam, {"state": "bf16"}),
+    Case("madam-log8-state", Madam, {"state": "log8"}),
+    Case("madam-decay", Madam, {"weight_decay": 0.1}),
+    Case("bbit12", BBitMadam, {}, "ladder12"),
+    Case("bbit12-fp32-state", BBitMadam, {"state": "fp32"}, "ladder12"),
+    Case("bbit12-log8-state", BBitMadam, {"state": "log8"}, "ladder12"),
+    Case("bbit8", BBitMadam, {"lr": 0.02}, "ladder8"),
+    Case("bbit8-stochastic", BBitMadam, {"rounding": "stochastic"}, "ladder8"),
+    Case("bbit8-capturable", BBitMadam, {"lr": 0.02, "capturable": True}, "ladder8"),
+    Case("bbit16-decay", BBitMadam, {"weight_decay": 0.1}, "ladder16"),
+]
+
+
+def values_of(parameter: Tensor) -> Tensor:
+    """The weight as plain floats."""
+    plain = parameter.detach()
+    return plain.decode() if isinstance(plain, CodedTensor) else plain.clone()
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,1 @@
+"""Paper-literal implementations that the library is held against."""

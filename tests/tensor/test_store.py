@@ -1,0 +1,230 @@
+import gc
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import rung
+from rung.formats import Ladder
+from rung.kernels.ladder import load_codes
+from rung.tensor import CodedTensor, stored_bytes
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.conv = nn.Conv1d(8, 8, 3, padding=1)
+        self.norm = nn.LayerNorm([8, 5])
+        self.scale = nn.Parameter(torch.ones(8))
+        self.head = nn.Linear(8, 20)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        x = self.conv(self.embed(tokens).transpose(1, 2))
+        return self.head(self.norm(x).transpose(1, 2) * self.scale)
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net()
+
+
+def test_the_report_names_every_parameter_once_with_format_or_reason(net):
+    report = rung.store_weights_(net, "ladder8")
+    kinds = {entry.name: (entry.format, entry.reason) for entry in report.entries}
+    assert kinds == {
+        "scale": (None, "1-d (bias, gain or scalar)"),
+        "embed.weight": ("ladder8", None),
+        "conv.weight": ("ladder8", None),
+        "conv.bias": (None, "1-d (bias, gain or scalar)"),
+        "norm.weight": (None, "parameter of LayerNorm"),
+        "norm.bias": (None, "parameter of LayerNorm"),
+        "head.bias": (None, "1-d (bias, gain or scalar)"),
+    }
+    assert report.bytes_after == sum(stored_bytes(p) for p in net.parameters())
+    assert report.bytes_before == 4 * sum(p.numel() for p in net.parameters())
+    assert all(entry.name in str(report) for entry in report.entries)
+    assert isinstance(net.head.weight, CodedTensor)
+    assert net.head.weight is net.embed.weight
+    net(torch.zeros(2, 5, dtype=torch.long)).sum().backward()
+    assert net.embed.weight.grad is not None
+
+
+def test_scale_is_the_bound_times_the_rms(net):
+    rms = float(net.conv.weight.detach().square().mean().sqrt())
+    rung.store_weights_(net, "ladder12", scale_bound=2.0)
+    assert float(net.conv.weight.scale) == pytest.approx(2 * rms, rel=1e-6)
+
+
+def test_one_scale_per_output_channel_on_request(net):
+    rms = net.conv.weight.detach().square().mean(dim=(1, 2), keepdim=True).sqrt()
+    rung.store_weights_(net, "ladder12", axis=0)
+    torch.testing.assert_close(net.conv.weight.scale, 3 * rms)
+    net(torch.zeros(2, 5, dtype=torch.long)).sum().backward()
+
+
+def test_packed_signs_keep_a_trained_model_within_half_a_rung(net):
+    before = net.conv.weight.detach().clone()
+    rung.store_weights_(net, "ladder12", signs="packed")
+    after = net.conv.weight.detach().decode()
+    fmt, scale = net.conv.weight.format, float(net.conv.weight.scale)
+    inside = (before.abs() < scale) & (before.abs() > scale * fmt.smallest)
+    assert float((after / before - 1).abs()[inside].max()) <= fmt.max_relative_error * 1.001
+    assert bool((after.sign() == before.sign()).all())
+
+
+def test_uniform_codes_are_uniform_and_independent_of_signs():
+    model = nn.Linear(400, 500, bias=False)
+    rung.store_weights_(model, "ladder4", init="uniform", seed=3)
+    codes = load_codes(model.weight.codes)
+    counts = torch.bincount(codes.flatten(), minlength=16).double()
+    expected = codes.numel() / 16
+    chi_squared = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_squared < 37.7  # 99.9 % quantile at 15 degrees of freedom
+    signs = model.weight.detach().decode().sign()
+    centred = codes - codes.double().mean()
+    correlation = float((signs * centred).mean() / centred.std())
+    assert abs(correlation) < 4 / codes.numel() ** 0.5
+
+
+def test_codes_do_not_depend_on_the_order_of_parameters():
+    torch.manual_seed(0)
+    a, b = nn.Linear(9, 5), nn.Linear(5, 3)
+    weights = [a.weight.detach().clone(), b.weight.detach().clone()]
+    decoded = []
+    for order in (("a", "b"), ("b", "a")):
+        model = nn.ModuleDict()
+        for name in order:
+            layer = nn.Linear(9, 5) if name == "a" else nn.Linear(5, 3)
+            layer.weight = nn.Parameter(weights[name == "b"].clone())
+            model[name] = layer
+        rung.store_weights_(model, "ladder8", init="uniform", seed=4)
+        decoded.append({name: model[name].weight.detach().decode() for name in order})
+    for name in ("a", "b"):
+        assert torch.equal(decoded[0][name], decoded[1][name])
+
+
+def test_left_parameters_have_their_reasons():
+    model = nn.ModuleDict(
+        {
+            "sparse": nn.Embedding(5, 4, sparse=True),
+            "padded": nn.Embedding(5, 4, padding_idx=0),
+            "frozen": nn.Linear(4, 4, bias=False).requires_grad_(False),
+            "skipped": nn.Linear(4, 4, bias=False),
+            "complex": nn.Linear(4, 4, bias=False, dtype=torch.complex64),
+            "stored": nn.Linear(4, 4, bias=False),
+        }
+    )
+    report = rung.store_weights_(model, "ladder8", skip=["skipped.weight"])
+    reasons = {entry.name: entry.reason for entry in report.entries}
+    assert reasons == {
+        "sparse.weight": "sparse gradients",
+        "padded.weight": "embedding with a padding row, which must stay 0",
+        "frozen.weight": "frozen (requires_grad=False)",
+        "skipped.weight": "named in skip",
+        "complex.weight": "complex",
+        "stored.weight": None,
+    }
+
+
+def refused(model, match, error=ValueError, **options):
+    before = [p for p in model.parameters()]
+    with pytest.raises(error, match=match):
+        rung.store_weights_(model, **{"format": "ladder8", **options})
+    assert all(a is b for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_refusals_leave_the_model_as_it_was():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    refused(model, "Unknown format 'ladder1'; the formats are: ladder2", format="ladder1")
+    refused(model, "`init` must be 'round' or 'uniform'; got 'normal'", init="normal")
+    refused(model, "`signs` must be 'seed' or 'packed'; got 'none'", signs="none")
+    refused(model, "`scale_bound` must be positive; got scale_bound=0", scale_bound=0)
+    refused(
+        model,
+        "must name parameters of the model; got 9.weight. The par.*0.weight",
+        skip=["9.weight"],
+    )
+    refused(model, "must be a dimension of the tensor, from -2 to 1; got axis=2", axis=2)
+    with torch.no_grad():
+        model[1].weight.zero_()
+    refused(model, r"1.weight is all zero and has no scale: .*init_zeros_.*skip=\['1.weight'\]")
+    with torch.no_grad():
+        model[1].weight.fill_(1.0)[0].zero_()
+    refused(model, "1.weight has an all-zero index of axis 0", axis=0)
+    with torch.no_grad():
+        model[1].weight.fill_(float("nan"))
+    refused(
+        model, "1.weight must be finite to be stored; got 9 NaN or infinite of 9 weights. Nothing"
+    )
+    refused(nn.LayerNorm(4), "The model has no weight to store")
+
+
+def test_a_model_is_stored_once():
+    model = nn.Linear(3, 3)
+    rung.store_weights_(model, "ladder8")
+    with pytest.raises(ValueError, match="weight is already stored as ladder8; store a model once"):
+        rung.store_weights_(model, Ladder(8, 0.02))
+
+
+def tensor_bytes(model):
+    """Bytes of every tensor that is reachable from the model's objects, codes included."""
+    seen, total, stack = set(), 0, [model]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while stack:
+            item = stack.pop()
+            if id(item) in seen or isinstance(item, type | type(sys)):
+                continue
+            seen.add(id(item))
+            if type(item) is torch.Tensor or type(item) is nn.Parameter:
+                total += item.untyped_storage().nbytes()
+            if isinstance(item, nn.Module | torch.Tensor | dict | list | tuple | set):
+                stack.extend(gc.get_referents(item))
+                stack.extend(getattr(item, "__dict__", {}).values())
+    return total
+
+
+def test_no_hidden_float_copy_is_reachable_from_the_model(net):
+    report = rung.store_weights_(net, "ladder8")
+    assert tensor_bytes(net) == report.bytes_after
+
+
+MEMORY = """
+import gc, resource, sys, torch, rung
+from torch import nn
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+layers = 50
+model = nn.Sequential(*[nn.Linear(1000, 1000, bias=False) for _ in range(layers)])
+warm = nn.Sequential(nn.Linear(1000, 1000, bias=False))
+rung.store_weights_(warm, "ladder8")
+gc.collect()
+before = resident()
+report = rung.store_weights_(model, "ladder8")
+gc.collect()
+print(before - resident(), report.bytes_before - report.bytes_after)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_process_memory_of_fifty_million_parameters_falls_by_what_the_report_says():
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        capture_output=True,
+        text=True,
+        check=True,
+        # glibc gives blocks back to the system at once only above this threshold.
+        env={"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "65536", "PATH": ""},
+    )
+    freed, promised = map(int, run.stdout.split())
+    assert promised == 50 * 1_000_000 * 3 - 50 * 12
+    assert freed == pytest.approx(promised, rel=0.05)

@@ -1,0 +1,128 @@
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rung.train import RECIPES, get_recipe, run, with_settings
+
+RANDOM = np.random.default_rng(0)
+
+
+def write_fashion(folder):
+    for part, count in (("train", 24), ("t10k", 10)):
+        images = RANDOM.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        header = b"\x00\x00\x08" + bytes([3]) + np.array(images.shape, ">u4").tobytes()
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = b"\x00\x00\x08" + bytes([1]) + np.array([count], ">u4").tobytes()
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+
+
+def write_cifar(folder, names, key):
+    for name in names:
+        data = RANDOM.integers(0, 256, (6, 3072), dtype=np.uint8)
+        content = {b"data": data, key: list(range(6))}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+
+
+def write_cifar10(folder):
+    names = [f"data_batch_{index}" for index in range(1, 6)] + ["test_batch"]
+    write_cifar(folder, names, b"labels")
+
+
+def write_cifar100(folder):
+    write_cifar(folder, ["train", "test"], b"fine_labels")
+
+
+def write_wikitext(folder):
+    for part, repeats in (("train", 60), ("valid", 12), ("test", 12)):
+        line = " = A heading = \n the cat sat on the <unk> mat . \n"
+        (folder / f"wiki.{part}.tokens").write_text(line * repeats)
+
+
+SMALL = {
+    "digits-cnn": (None, ["train_examples=64"], "accuracy", "test"),
+    "fashion-resnet18": (write_fashion, ["width=2", "batch_size=8"], "error", "test"),
+    "cifar10-resnet18": (write_cifar10, ["width=2", "batch_size=8"], "error", "test"),
+    "cifar100-resnet18": (write_cifar100, ["width=2", "batch_size=4"], "error", "test"),
+    "wikitext2-transformer": (
+        write_wikitext,
+        ["width=8", "feed_forward=8", "batch_size=4", "window=5", "train_tokens=400"],
+        "perplexity",
+        "valid",
+    ),
+    "chars-gpt": (
+        None,
+        [
+            "width=8",
+            "heads=2",
+            "layers=1",
+            "context=8",
+            "steps_per_epoch=3",
+            "eval_batch_size=4000",
+        ],
+        "loss_per_character",
+        "valid",
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "bbit-madam"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_on_files_in_their_own_format(name, optimizer, tmp_path):
+    write, settings, metric, split = SMALL[name]
+    config = replace(get_recipe(name).configure(optimizer), epochs=1, threads=1)
+    if write is not None:
+        write(tmp_path)
+        config = replace(config, data_dir=str(tmp_path))
+    summary = run(with_settings(config, settings), tmp_path / "run")
+    assert summary["status"] == "finished"
+    assert (summary["metric"]["name"], summary["metric"]["split"]) == (metric, split)
+    assert summary["metric"]["higher_is_better"] == (metric == "accuracy")
+    if metric == "perplexity":
+        expected = np.exp(summary["loss"]["eval"])
+        assert summary["metric"]["final"] == pytest.approx(expected)
+    if metric in ("accuracy", "error"):
+        assert 0 <= summary["metric"]["final"] <= 1
+
+
+def test_train_examples_and_the_data_line_agree(tmp_path):
+    config = with_settings(get_recipe("digits-cnn").configure("sgd"), ["train_examples=100"])
+    task = get_recipe("digits-cnn").build(config)
+    assert task.source.endswith("; trains on the first 100")
+    assert task.batches_per_epoch == -(-100 // config.options.batch_size)
+    inputs, targets = task.probe()
+    assert inputs.shape[1:] == (1, 8, 8)
+    assert len(inputs) == len(targets) == min(100, config.options.batch_size)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if SMALL[name][0] is not None])
+def test_recipes_without_embedded_data_say_which_files_they_need(name, tmp_path):
+    config = get_recipe(name).configure("sgd")
+    with pytest.raises(ValueError, match=f"'{name}' reads its data from files.*--data-dir: "):
+        run(config, tmp_path / "run")
+    with pytest.raises(ValueError, match="must be an existing folder|no such|must hold"):
+        run(replace(config, data_dir=str(tmp_path / "nowhere")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_digits_read_no_folder(tmp_path):
+    config = replace(get_recipe("digits-cnn").configure("sgd"), data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="has its data embedded and reads no files; got data_dir="):
+        run(config, tmp_path / "run")
+
+
+def test_a_text_must_be_longer_than_its_context(tmp_path):
+    (tmp_path / "input.txt").write_text("too short")
+    config = replace(get_recipe("chars-gpt").configure("sgd"), data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="must each be longer than the context; got 8 and 1"):
+        run(config, tmp_path / "run")
+
+
+def test_a_text_must_fill_its_columns(tmp_path):
+    write_wikitext(tmp_path)
+    config = get_recipe("wikitext2-transformer").configure("sgd")
+    config = with_settings(replace(config, data_dir=str(tmp_path)), ["train_tokens=30"])
+    with pytest.raises(ValueError, match="at least two tokens per column; got 30 tokens and batch"):
+        run(config, tmp_path / "run")
