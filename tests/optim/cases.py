@@ -13,7 +13,7 @@ from rung.tensor import CodedTensor
 
 @dataclass(frozen=True)
 class Case:
-    """One optimizer with its settings; `fmt` is the ladder of its parameters, or None for floats."""
+    """One optimizer with its settings; `fmt` is its parameters' ladder, or None for floats."""
 
     name: str
     make: Callable[..., torch.optim.Optimizer]

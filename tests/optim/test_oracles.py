@@ -1,14 +1,15 @@
 """Fast paths against the paper-literal ones."""
 
+import hashlib
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from oracles.bbit_madam_integer import BBitMadamOracle
 from oracles.madam_float64 import MadamOracle
+from torch import nn
+
 from rung.formats import Ladder
 from rung.kernels.ladder import load_codes
 from rung.optim import BBitMadam, Madam, normalized_gradient
@@ -216,8 +217,7 @@ def test_normalized_gradient_is_zero_where_the_gradient_or_its_square_is():
 
 
 def test_golden_codes_after_100_steps():
-    """A change of these numbers changes every user's run: it must be meant, and in the CHANGELOG."""
-    import hashlib
+    """A change of these numbers changes every user's run: mean it, and say so in the CHANGELOG."""
 
     digests = {}
     for bits in (4, 8, 12, 16):

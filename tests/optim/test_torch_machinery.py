@@ -1,6 +1,6 @@
-"""torch's own optimizer machinery: its instantiation over devices, dtypes and implementations.
+"""torch's own optimizer machinery: instantiation over devices, dtypes and implementations.
 
-The machinery is private to torch and may change; the contract laws beside this file need none of it.
+The machinery is private to torch and may change; the contract laws beside this file don't need it.
 """
 
 from copy import deepcopy

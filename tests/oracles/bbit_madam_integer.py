@@ -1,7 +1,7 @@
-"""B-bit Madam, one weight at a time: float32 for the gradient's statistics, Python integers for codes.
+"""B-bit Madam, one weight at a time: float32 for the gradient's statistics, integers for codes.
 
-Every float operation is one IEEE float32 operation, in the order of the specification's formulas, so
-that the tensor version has to agree in every bit.
+Every float operation is one IEEE float32 operation, in the order of the specification's formulas,
+so that the tensor version has to agree in every bit.
 """
 
 import math

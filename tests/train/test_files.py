@@ -23,9 +23,14 @@ def test_json_is_strict_and_whole_or_untouched(tmp_path):
 def test_a_block_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="stop"), replace_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("stop")
+
+    def fail():
+        with replace_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
 

@@ -123,7 +123,7 @@ def test_a_finished_run_can_be_resumed_and_prolonged(tiny, tmp_path):
     ("change", "message"),
     [
         ({"seed": 4}, "seed is 0 in the checkpoint and 4 here"),
-        ({"lr": 0.5}, "lr is 0.001 in the checkpoint and 0.5 here"),
+        ({"lr": 0.5}, "lr is 0.002 in the checkpoint and 0.5 here"),
         ({"epochs": 9}, "epochs is 1 in the checkpoint and 9 here"),
     ],
 )

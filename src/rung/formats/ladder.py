@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource, resolve
-from rung.formats._scale import largest_magnitude, require_finite, require_positive
+from rung.formats.scaling import largest_magnitude, require_finite, require_positive
 from rung.kernels import ladder as kernel
 from rung.kernels.signs import pack_signs, unpack_signs
 
@@ -68,9 +68,9 @@ class Ladder:
             object.__setattr__(self, "base_precision", _LOG_RANGE / (self.levels - 1))
         if not self.base_precision >= _MIN_BASE_PRECISION:
             raise ValueError(
-                f"`base_precision` must be at least {_MIN_BASE_PRECISION} (rungs that float32 tells "
-                f"apart); got base_precision={self.base_precision}. Leave it out to keep the range "
-                "of the paper's 12-bit format."
+                f"`base_precision` must be at least {_MIN_BASE_PRECISION} (rungs that float32 "
+                f"tells apart); got base_precision={self.base_precision}. Leave it out to keep "
+                "the range of the paper's 12-bit format."
             )
         if not self.log_range <= _MAX_LOG_RANGE:
             raise ValueError(
@@ -82,7 +82,7 @@ class Ladder:
     @property
     def levels(self) -> int:
         """Number of rungs, 2^B."""
-        return 2**self.bits
+        return 1 << self.bits
 
     @property
     def log_range(self) -> float:
@@ -124,8 +124,8 @@ class Ladder:
             axis: None for one scale, or the dimension whose every index gets a scale of its own.
             rounding: ``"nearest"`` (in the log domain, ties to even codes) or ``"stochastic"`` (one
                 of the two neighbours, unbiased in the decoded value).
-            generator: For stochastic rounding: a torch.Generator, from which one number is drawn, or
-                a `CounterSource`.
+            generator: For stochastic rounding: a torch.Generator, from which one number is drawn,
+                or a `CounterSource`.
             scale: W_max, positive, broadcastable to `x`. Default: the largest magnitude of `x`, or
                 of each index of `axis`.
 

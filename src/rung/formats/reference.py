@@ -25,6 +25,6 @@ def ladder_encode(x: float, fmt: Ladder, scale: float) -> tuple[int, int]:
 
 
 def ladder_decode(sign: int, code: int, fmt: Ladder, scale: float) -> float:
-    """sign * scale * exp(-code * base_precision), in float32 as the tensor version stores it."""
+    """The value sign * scale * exp(-code * base_precision), float32 as the tensor version's."""
     rung = np.float32(math.exp(-code * fmt.base_precision))
     return float(np.float32(sign) * (rung * np.float32(scale)))

@@ -1,1 +1,1 @@
-"""Arithmetic on plain tensors: random bits, ladder codes, moments. Knows no formats, no parameters."""
+"""Arithmetic on plain tensors: random bits, signs, ladder codes, moments."""

@@ -75,7 +75,7 @@ def philox_blocks(
         words = torch.empty(4 * blocks, dtype=torch.int32)
         if blocks:
             # One integer type for every argument: numba compiles once.
-            numbers = (key.item() & (2**64 - 1), first_block, step, purpose)
+            numbers = (int(key) & (2**64 - 1), first_block, step, purpose)
             _numba_fill()(words.numpy(), *map(np.uint64, numbers))
         return words
     return philox_blocks_reference(key, first_block, blocks, step, purpose)
@@ -160,7 +160,7 @@ def uniform(key: Tensor, start: int, count: int, step: int | Tensor, purpose: in
 
 
 def random_bytes(key: Tensor, start: int, count: int, step: int | Tensor, purpose: int) -> Tensor:
-    """Bytes start ... start + count - 1 of the stream, little-endian within a word; uint8 (count,)."""
+    """Bytes start ... start + count - 1 of the stream, little-endian in a word; uint8 (count,)."""
     first_word = start // 4
     words = random_words(key, first_word, (start + count + 3) // 4 - first_word, step, purpose)
     return words.view(torch.uint8)[start - 4 * first_word :][:count]

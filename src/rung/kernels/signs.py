@@ -1,7 +1,7 @@
 """Signs as bits: packed eight to a byte, or regenerated from a key.
 
-Bit i of a tensor is bit i mod 8 of byte i // 8 (little-endian). A set bit is a negative sign. Seeded
-signs are the bytes of a Philox stream in the same layout, so both stores share one decoder.
+Bit i of a tensor is bit i mod 8 of byte i // 8 (little-endian). A set bit is a negative sign.
+Seeded signs are the bytes of a Philox stream in the same layout, so both stores share one decoder.
 """
 
 import functools

@@ -59,7 +59,7 @@ class MultiplicativeOptimizer(Optimizer):
 
     @abstractmethod
     def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        """Update parameters, each with a gradient; where `finite` is given, only if it is true."""
+        """Update parameters that have gradients; where `finite` is given, only if it is true."""
 
     # -- groups ------------------------------------------------------------------------------
 
@@ -74,8 +74,8 @@ class MultiplicativeOptimizer(Optimizer):
         check_choice("on_nonfinite", group["on_nonfinite"], ("skip", "raise"))
         if group["capturable"] and group["on_nonfinite"] == "raise":
             raise ValueError(
-                "`on_nonfinite='raise'` needs capturable=False, since a capturable step never looks "
-                "at values on the host; got capturable=True."
+                "`on_nonfinite='raise'` needs capturable=False, since a capturable step never "
+                "looks at values on the host; got capturable=True."
             )
         if group["differentiable"]:
             raise ValueError(
@@ -188,8 +188,8 @@ class MultiplicativeOptimizer(Optimizer):
                     continue
                 if param.grad.layout != torch.strided:
                     raise RuntimeError(
-                        f"{describe(group, index, position)} has a sparse gradient, which is not "
-                        "supported. Make its layer return dense ones (sparse=False)."
+                        f"{describe(group, index, position)} has a sparse gradient, which is "
+                        "not supported. Make its layer return dense ones (sparse=False)."
                     )
                 self._ensure_state(group, index, position)
                 params.append(param)
@@ -206,7 +206,7 @@ class MultiplicativeOptimizer(Optimizer):
     def _skip(self) -> None:
         if any(group["on_nonfinite"] == "raise" for group in self.param_groups):
             raise RuntimeError(
-                "A gradient holds NaN or infinity; weights and state are unchanged. Lower the lr or "
+                "A gradient holds NaN or infinity; weights and state are unchanged. Lower the lr, "
                 "scale the loss, or let on_nonfinite='skip' leave such steps out."
             )
         for group in self.param_groups:
@@ -214,7 +214,7 @@ class MultiplicativeOptimizer(Optimizer):
         if self.skipped_steps == 1:
             warnings.warn(
                 "A gradient holds NaN or infinity: this step was skipped, weights and state are "
-                "unchanged. Further skipped steps are counted in `skipped_steps` without a warning.",
+                "unchanged. Further ones are counted in `skipped_steps` without a warning.",
                 stacklevel=4,
             )
 
@@ -232,7 +232,6 @@ class MultiplicativeOptimizer(Optimizer):
                 for key, value in self.defaults.items():
                     group.setdefault(key, value)
 
-    @torch._disable_dynamo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, with every state tensor in the dtype in which it was saved.
 

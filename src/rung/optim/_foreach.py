@@ -39,9 +39,9 @@ def _update_bucket(
     torch._foreach_add_(moments, squares)
     typical = torch._foreach_div(moments, [1 - beta**step for step in steps])
     torch._foreach_sqrt_(typical)
-    updates = torch._foreach_div(grads, typical)
+    ratios = torch._foreach_div(grads, typical)
     # 0 / 0 where neither a gradient nor a moment exists: the update is 0 there.
-    updates = [torch.where(t > 0, u, 0.0) for t, u in zip(typical, updates, strict=True)]
+    updates = [torch.where(t > 0, u, 0.0) for t, u in zip(typical, ratios, strict=True)]
     torch._foreach_clamp_max_(updates, clip)
     torch._foreach_clamp_min_(updates, -clip)
     weights = [param.to(grad.dtype) for param, grad in zip(params, grads, strict=True)]

@@ -32,8 +32,8 @@ class Moment(ABC):
     ) -> Tensor:
         """Values in the storage's dtype."""
 
-    def finish(self, state: State, prepared: Tensor, finite: Tensor | None) -> None:
-        """After the last write of a step."""
+    def finish(self, state: State, prepared: Tensor, finite: Tensor | None) -> None:  # noqa: B027
+        """After the last write of a step; most storages have nothing to do."""
 
 
 class FullMoment(Moment):

@@ -12,7 +12,7 @@ from rung.kernels.philox import PURPOSE_ROUND, uniform
 from rung.optim import _additive
 from rung.optim._base import Group, MultiplicativeOptimizer, check_choice
 from rung.optim._moment import MOMENTS, Moment, write
-from rung.optim.madam import Scalar, advance, normalized_gradient, working_gradient
+from rung.optim.madam import Scalar, Step, advance, normalized_gradient
 from rung.tensor.coded import CodedTensor
 
 # Elements per slice on the CPU: temporaries of a slice stay in the cache, and no float tensor of
@@ -69,8 +69,8 @@ class BBitMadam(MultiplicativeOptimizer):
         r  = round(lr / eta0 * (u + sign(W) weight_decay)) * sign(W)
         k <- clamp(k + r, 0, 2^B - 1)
 
-    eta0 is the base precision of each weight's ladder. With rounding to nearest, lr must be at least
-    eta0, or most updates round to 0: the 8-bit ladder's eta0 is 0.016, so lr = 0.01 wants
+    eta0 is the base precision of each weight's ladder. With rounding to nearest, lr must be at
+    least eta0, or most updates round to 0: the 8-bit ladder's eta0 is 0.016, so lr = 0.01 wants
     ``rounding="stochastic"``. A warning says so.
 
     Where we differ from the paper: bias-corrected v, stochastic rounding, weight decay, biases and
@@ -101,9 +101,11 @@ class BBitMadam(MultiplicativeOptimizer):
         ValueError: A hyper-parameter out of range; a parameter that is not stored in codes.
 
     Example:
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-        >>> report = store_weights_(model, "ladder8")
-        >>> optimizer = BBitMadam(split_parameters(model), lr=0.01, rounding="stochastic")
+        >>> import rung
+        >>> model = torch.nn.Linear(4, 1)
+        >>> report = rung.store_weights_(model, "ladder8")
+        >>> split = rung.optim.split_parameters(model)
+        >>> optimizer = BBitMadam(split, lr=0.01, rounding="stochastic")
         >>> model(torch.ones(2, 4)).square().mean().backward()
         >>> optimizer.step()
 
@@ -164,9 +166,9 @@ class BBitMadam(MultiplicativeOptimizer):
     def _init_state(self, group: Group, param: Tensor, name: str) -> None:
         if not isinstance(param, CodedTensor):
             raise ValueError(
-                f"{name} must be stored in codes; got a floating-point parameter. Convert the model "
-                "first, rung.store_weights_(model, 'ladder8'), and give biases and norm gains to "
-                "AdamW: BBitMadam(rung.optim.split_parameters(model))."
+                f"{name} must be stored in codes; got a floating-point parameter. Convert the "
+                "model first, rung.store_weights_(model, 'ladder8'), and give biases and norm "
+                "gains to AdamW: BBitMadam(rung.optim.split_parameters(model))."
             )
         state = self.state[param]
         device = param.device if group["capturable"] else None
@@ -217,7 +219,7 @@ class BBitMadam(MultiplicativeOptimizer):
         grad: Tensor,
         moment_and_prepared: tuple[Moment, Tensor],
         start: int,
-        step: Scalar,
+        step: Step,
         finite: Tensor | None,
     ) -> None:
         state, fmt = self.state[param], param.format

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.formats._scale import root_mean_square
+from rung.formats.scaling import root_mean_square
 from rung.kernels.philox import key_from_seed
 from rung.optim import _additive
 from rung.optim._base import Group, MultiplicativeOptimizer, check_range
@@ -15,6 +15,7 @@ from rung.optim._moment import MOMENTS, write
 from rung.tensor.coded import CodedTensor
 
 Scalar = float | Tensor
+Step = int | Tensor
 
 
 def normalized_gradient(
@@ -89,8 +90,8 @@ class Madam(MultiplicativeOptimizer):
     Signs never change, and a weight at zero stays there: a tensor that is all zero is refused. A
     step in which any gradient holds NaN or infinity is skipped whole and counted.
 
-    Where we differ from the paper: bias-corrected v (as the authors' code has it), weight decay, and
-    no clamping while lr is 0, so that such a step changes no weight.
+    Where we differ from the paper: bias-corrected v (as the authors' code has it), weight decay,
+    and no clamping while lr is 0, so that such a step changes no weight.
 
     Args:
         params: Parameters, named parameters or groups; or a `ParameterSplit`, whose additive side
@@ -98,7 +99,8 @@ class Madam(MultiplicativeOptimizer):
         lr: eta, the typical change of ln|W| per step; a float or a 0-d tensor.
         beta: Averaging constant of the second moment, in [0, 1).
         clip: eta*/eta, largest change of ln|W| in multiples of lr.
-        scale_bound: sigma*/sigma: W_max in multiples of the tensor's RMS at construction; 1, 2 or 3.
+        scale_bound: sigma*/sigma: W_max in multiples of the tensor's RMS at construction; the
+            paper takes 1, 2 or 3.
         weight_decay: lambda; every step multiplies W by exp(-lr * lambda).
         state: Storage of v: ``"fp32"``, ``"bf16"`` or ``"log8"`` (8-bit log codes); the latter two
             round stochastically, by the seed.
@@ -120,7 +122,8 @@ class Madam(MultiplicativeOptimizer):
         TypeError: A complex parameter.
 
     Example:
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> from rung.optim import split_parameters
+        >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = Madam(split_parameters(model), lr=0.01)
         >>> model(torch.ones(2, 4)).square().mean().backward()
         >>> optimizer.step()
@@ -246,7 +249,7 @@ def _require_trainable(param: Tensor, scale: Tensor, name: str) -> None:
         )
 
 
-def advance(step: Tensor, finite: Tensor | None, capturable: bool) -> Scalar:
+def advance(step: Tensor, finite: Tensor | None, capturable: bool) -> Step:
     """Count a step in place (a skipped one not); a number, or the tensor if capturable."""
     step.add_(1 if finite is None else finite.to(step.dtype))
     return step if capturable else int(step)

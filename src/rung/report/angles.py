@@ -18,29 +18,37 @@ def draw(run: Run) -> "Figure | None":
     if not layers or run.diagnostics is None:
         return None
     depth, lr = run.diagnostics["depth"], run.diagnostics["lr"]
+    first = run.config.get("lr")
+    # A rate of 0 ends a cosine schedule: the rate at the start is what to look at then.
+    used = lr or first
     shown = largest(layers, MOST_ROWS)
     bounds = [layer_bound(layer["angle"], depth) or 0.0 for layer in shown]
     pitch = min(0.3, max(0.16, 9.0 / len(shown)))
     figure = style.new_figure(9, 1.35 + pitch * len(shown))
     axes = figure.add_subplot()
-    safe = [row for row, bound in enumerate(bounds) if lr is None or bound >= lr]
+    safe = [row for row, bound in enumerate(bounds) if used is None or bound >= used]
     beyond = [row for row in range(len(bounds)) if row not in set(safe)]
-    left = _set_log_axis(axes, [*bounds, lr or 0.0])
+    left = _set_log_axis(axes, [*bounds, lr or 0.0, first or 0.0])
     for rows, colour, marker, label in (
-        (safe, style.BLUE, "o", "bound of the layer, at or above the learning rate"),
-        (beyond, style.VERMILLION, "D", "bound of the layer, below the learning rate"),
+        (safe, style.BLUE, "o", "bound of a layer"),
+        (beyond, style.VERMILLION, "D", "bound of a layer, below the learning rate"),
     ):
         if rows:
             values = [max(bounds[row], left) for row in rows]
             axes.plot(values, rows, marker, color=colour, markersize=5, label=label)
+    step = numbers.count(run.diagnostics["step"])
     if lr:
-        axes.axvline(lr, color=style.INK, linewidth=1.2, label=f"learning rate in use {lr:.3g}")
+        label = f"learning rate at step {step}: {numbers.rate(lr)}"
+        axes.axvline(lr, color=style.INK, linewidth=1.2, label=label)
+    if first and first != lr:
+        label = f"at the start: {numbers.rate(first)}"
+        axes.axvline(first, color=style.INK, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
     names = [numbers.shorten(layer["name"], 34) for layer in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.22 else 6.5)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel("learning rate (relative change of a weight in one step)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 

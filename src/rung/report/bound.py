@@ -31,33 +31,41 @@ def judge(run: Run) -> Verdict | None:
             "Theorem 1 gives no bound here.",
             "No layer had an angle: its weights or its gradient were zero or not finite.",
         )
-    shown = f"the Theorem 1 bound of {numbers.significant(bound)}"
+    shown = f"the Theorem 1 bound of {numbers.rate(bound)} (measured at step {step})"
     if not is_multiplicative(run):
         return Verdict(
             "none",
             f"Theorem 1 does not apply to {run.config['optimizer']}.",
             "It is about steps that multiply the weights, and this optimizer adds to them. For a "
-            f"multiplicative optimizer {shown} would hold with the weights of step {step}.",
+            f"multiplicative optimizer {shown} would hold.",
         )
-    rate = f"The learning rate at step {step}, {numbers.significant(lr)},"
-    # A rate of 0 ends a cosine schedule and is within every bound.
-    if lr > bound:
-        times = f" ({lr / bound:.2g} times as large)" if bound > 0 else ""
+    first = run.config.get("lr")
+    if lr == 0 and first:
+        # A cosine schedule ends at 0: that rate changes nothing and tells nothing.
+        rate = f"The learning rate at the start, {numbers.rate(first)},"
+        used, rest = first, f" The schedule has brought it to 0 at step {step}."
+    else:
+        rate = f"The learning rate at step {step}, {numbers.rate(lr)},"
+        used, rest = lr, _about_the_start(first, lr, bound)
+    if used > bound:
+        times = f" ({used / bound:.2g} times as large)" if bound > 0 else ""
         return Verdict(
             "above",
             f"{rate} is above {shown}{times}.",
             "Theorem 1 does not promise that a step of this size lowers the loss. Training can "
-            "still work: the theorem says when a step is safe, not when it fails.",
-        )
-    first = run.config.get("lr")
-    detail = "If the network obeys deep relative trust, a step of Equation 3 lowers the loss."
-    if first is not None and first > bound:
-        detail += (
-            f" The run began at {numbers.significant(first)}, which is above this bound: the "
-            "schedule brought the learning rate below it."
+            f"still work: the theorem says when a step is safe, not when it fails.{rest}",
         )
     return Verdict(
         "below",
         f"{rate} is within {shown}.",
-        detail,
+        f"If the network obeys deep relative trust, a step of Equation 3 lowers the loss.{rest}",
     )
+
+
+def _about_the_start(first: float | None, lr: float, bound: float) -> str:
+    if first is None or first == lr:
+        return ""
+    side = "also above" if lr > bound else "above"
+    if first <= bound:
+        return f" The run began at {numbers.rate(first)}, which is within it."
+    return f" The run began at {numbers.rate(first)}, which is {side} it."

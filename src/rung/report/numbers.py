@@ -45,6 +45,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}"
 
 
+def rate(value: float | None) -> str:
+    """A learning rate as one types it: ``0.002``."""
+    return MISSING if value is None else f"{value:.3g}"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share from 0 to 1: ``4.2 %``."""
     return MISSING if share is None else f"{100 * share:.{digits}f} %"

@@ -159,7 +159,8 @@ def layer_rows(run: Run) -> list[dict[str, Any]]:
     """Table of layers: memory, angle, bound and the share of weights on the end rungs."""
     if run.diagnostics is None:
         return []
-    depth, lr = run.diagnostics["depth"], run.diagnostics["lr"]
+    depth = run.diagnostics["depth"]
+    lr = run.diagnostics["lr"] or run.config.get("lr")
     rows = []
     for layer in run.diagnostics["layers"]:
         bound = layer_bound(layer["angle"], depth)

@@ -5,12 +5,32 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rung.report.facts import Metric, metric_of, whole_model
 from rung.report.run import Run
 
-# Settings that must be equal before figures of two runs of one recipe can be compared.
-_CONDITIONS = ("data", "epochs", "schedule", "batch_size", "options")
+# What a run does beside training, and what belongs to an optimizer, need not be equal: the first
+# changes no figure, the second is what is compared.
+_BOOKKEEPING = frozenset({"log_every", "checkpoint_minutes", "max_loss", "eval_batch_size"})
+_OPTIMIZER_OPTIONS = frozenset(
+    [
+        "additive_lr",
+        "beta",
+        "beta1",
+        "beta2",
+        "clip",
+        "clip_norm",
+        "init",
+        "momentum",
+        "rounding",
+        "scale_bound",
+        "signs",
+        "state",
+        "weight_decay",
+    ]
+)
+_CONDITIONS = ("data", "epochs", "schedule", "batch_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +55,13 @@ class Row:
             return None
         return self.weight_bytes + self.state_bytes
 
-    @property
-    def setup(self) -> str:
-        """What is compared: ``bbit-madam ladder8, lr 0.01``."""
-        return setup_name(self.run)
+    setup: str
+    """What is compared: ``bbit-madam ladder8, lr 0.01`` and options that tell it from others."""
 
     @property
     def key(self) -> str:
         """Equal for runs that differ in nothing but their seed."""
-        names = ("recipe", "optimizer", "format", "lr", *_CONDITIONS)
-        return json.dumps([self.run.config.get(name) for name in names], sort_keys=True)
+        return json.dumps([setup_name(self.run), settings_of(self.run)], sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +98,46 @@ def setup_name(run: Run) -> str:
     return " ".join(part for part in parts if part) + (f", lr {lr:g}" if lr is not None else "")
 
 
+def settings_of(run: Run) -> dict[str, Any]:
+    """Everything that decides a run's figures, apart from optimizer, format, lr and seed."""
+    options = run.config.get("options") or {}
+    chosen = {name: value for name, value in options.items() if name not in _BOOKKEEPING}
+    fixed = {name: run.config.get(name) for name in ("recipe", *_CONDITIONS)}
+    return chosen | fixed
+
+
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """One row for each run, in the order given."""
     rows = []
-    for run, name in zip(runs, short_names([run.folder for run in runs]), strict=True):
+    setups = tell_apart(runs)
+    for run, name, setup in zip(
+        runs, short_names([run.folder for run in runs]), setups, strict=True
+    ):
         whole = whole_model(run)
         weight, state = whole.per_weight if whole else (None, None)
         step = run.summary["time"]["ms_per_step"] if run.summary else None
-        rows.append(Row(name, run, metric_of(run), weight, state, step))
+        rows.append(Row(name, run, metric_of(run), weight, state, step, setup))
     return rows
+
+
+def tell_apart(runs: Sequence[Run]) -> list[str]:
+    """Name of every run's set-up, with the settings in which it differs from its namesakes."""
+    names = []
+    for run in runs:
+        name = setup_name(run)
+        namesakes = [
+            settings_of(other)
+            for other in runs
+            if setup_name(other) == name and other.config["recipe"] == run.config["recipe"]
+        ]
+        own = settings_of(run)
+        unlike = [
+            f"{key.replace('_', ' ')} {own[key]}"
+            for key in own
+            if key != "data" and any(other.get(key) != own[key] for other in namesakes)
+        ]
+        names.append(", ".join([name, *unlike]))
+    return names
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -122,15 +170,18 @@ def seed_groups(rows: Sequence[Row]) -> list[SeedGroup]:
 
 def unequal_conditions(rows: Sequence[Row]) -> list[str]:
     """A sentence for each recipe whose runs were not made under equal conditions."""
-    recipes: dict[str, list[Row]] = {}
+    recipes: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        recipes.setdefault(row.run.config["recipe"], []).append(row)
+        settings = settings_of(row.run)
+        conditions = {key: settings[key] for key in settings if key not in _OPTIMIZER_OPTIONS}
+        recipes.setdefault(row.run.config["recipe"], []).append(conditions)
     notes = []
     for recipe, same in recipes.items():
+        keys = dict.fromkeys(key for conditions in same for key in conditions)
         unlike = [
-            name.replace("_", " ")
-            for name in _CONDITIONS
-            if len({json.dumps(row.run.config.get(name), sort_keys=True) for row in same}) > 1
+            key.replace("_", " ")
+            for key in keys
+            if any(conditions.get(key) != same[0].get(key) for conditions in same)
         ]
         if unlike:
             notes.append(

@@ -70,7 +70,7 @@ def _draw_total(axes: "Axes", total: dict[str, Any]) -> None:
     axes.set_title(
         f"All {compact_total(total)} weights of {total['layers']} layer{plural} on the "
         f"{total['bits']}-bit ladder",
-        pad=24,
+        pad=6,
     )
     _draw_histogram(axes, total)
     width = rungs_per_bin(total)

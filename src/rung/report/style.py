@@ -93,9 +93,17 @@ def bare(axes: "Axes") -> None:
     axes.grid(False)
 
 
+def _keep_layout(figure: "Figure") -> None:
+    """Lay the figure out once; each file would do it anew, and that takes longer than drawing."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def to_png(figure: "Figure") -> bytes:
     """The figure as PNG at 150 dots per inch."""
     buffer = io.BytesIO()
+    _keep_layout(figure)
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -109,6 +117,7 @@ def to_svg(figure: "Figure", name: str, title: str) -> str:
         title: Text for readers who do not see the figure.
     """
     buffer = io.StringIO()
+    _keep_layout(figure)
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

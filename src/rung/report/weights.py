@@ -40,6 +40,7 @@ def draw(run: Run) -> "Figure | None":
                 ha="right",
                 fontsize=7,
                 color=style.MUTED,
+                bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.85},
             )
     names = [numbers.shorten(layer["name"], 34) for layer in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.25 else 6.5)
@@ -65,15 +66,18 @@ def largest(layers: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 
 def smooth(layer: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Edges and density of a histogram whose bins hold at least two rungs each.
+    """Edges and density of a histogram whose bins hold at least two rungs and a few weights each.
 
-    Bins as narrow as the gap between rungs would draw the ladder's teeth, not the distribution.
+    Bins as narrow as the gap between rungs would draw the ladder's teeth, not the distribution;
+    and a layer of ten weights needs no more than a few bins.
     """
     histogram, rungs = layer["log_abs_w"], layer["rungs"]
     edges, counts = histogram["edges"], histogram["counts"]
     narrowest = min(b - a for a, b in zip(edges, edges[1:], strict=False))
     wanted = 2 * rungs["base_precision"] if rungs else 0.0
     merge = max(1, math.ceil(wanted / narrowest)) if narrowest > 0 else 1
+    most_bins = 4 + 2 * math.isqrt(sum(counts))
+    merge = max(merge, math.ceil(len(counts) / most_bins))
     starts = range(0, len(counts), merge)
     merged = [sum(counts[start : start + merge]) for start in starts]
     kept = [*(edges[start] for start in starts), edges[-1]]

@@ -1,18 +1,18 @@
 """Weights that live in codes: one tensor subclass that works as an `nn.Parameter`."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rung.formats import Ladder, get, name_of
-from rung.formats._scale import require_finite, require_positive
 from rung.kernels import ladder as kernel
 from rung.kernels.philox import key_from_seed
-from rung.kernels.signs import pack_signs, seeded_signs, unpack_signs
+from rung.kernels.signs import seeded_signs, unpack_signs
 
 _PARTS = ("codes", "scale", "signs", "key")
+_META = ("bits", "base_precision", "dtype")
 
 
 class CodedTensor(Tensor):
@@ -22,6 +22,8 @@ class CodedTensor(Tensor):
     in a layer it decodes for the forward pass, frees the floats, and decodes again for the backward
     pass; its gradient is dense. It is moved by `rung.optim.BBitMadam` or by ``copy_``; every other
     in-place operation is refused, because its result would be lost.
+
+    Make one by `from_float`, or a whole model's by `rung.store_weights_`.
 
     Attributes:
         codes: uint8 (B <= 8) or int16, the weight's shape.
@@ -39,30 +41,15 @@ class CodedTensor(Tensor):
     format: Ladder
 
     @staticmethod
-    def __new__(
-        cls,
-        codes: Tensor,
-        scale: Tensor,
-        signs: Tensor,
-        key: Tensor,
-        fmt: Ladder,
-        dtype: torch.dtype,
-    ) -> "CodedTensor":
-        """Wrap parts that fit together; `from_float` makes them from a weight."""
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+    def __new__(cls, parts: Mapping[str, Tensor], fmt: Ladder, dtype: torch.dtype) -> "CodedTensor":
+        """Wrap parts that fit together, without a check."""
+        codes = parts["codes"]
+        return torch.Tensor._make_wrapper_subclass(
             cls, codes.shape, dtype=dtype, device=codes.device
         )
 
-    def __init__(
-        self,
-        codes: Tensor,
-        scale: Tensor,
-        signs: Tensor,
-        key: Tensor,
-        fmt: Ladder,
-        dtype: torch.dtype,
-    ) -> None:
-        self.codes, self.scale, self.signs, self.key = codes, scale, signs, key
+    def __init__(self, parts: Mapping[str, Tensor], fmt: Ladder, dtype: torch.dtype) -> None:
+        self.codes, self.scale, self.signs, self.key = (parts[name] for name in _PARTS)
         self.format = fmt
 
     # -- making and reading ------------------------------------------------------------------
@@ -89,7 +76,8 @@ class CodedTensor(Tensor):
             name: The parameter's name, so that parameters of one seed draw apart.
 
         Raises:
-            ValueError: NaN or infinity in the weight, a scale that is not positive, unknown `signs`.
+            ValueError: NaN or infinity in the weight, a scale that is not positive, unknown
+                `signs`.
             TypeError: The weight is not a real floating-point tensor.
         """
         if signs not in ("seed", "packed"):
@@ -97,10 +85,13 @@ class CodedTensor(Tensor):
         fmt = get(fmt)
         weight = weight.detach()
         encoded = fmt.encode(weight, scale=scale)
-        stored = encoded.signs if signs == "packed" else encoded.signs.new_empty(0)
-        key = torch.tensor(key_from_seed(seed, name), device=weight.device)
-        codes, scale = encoded.codes.contiguous(), encoded.scale.clone()
-        return cls(codes, scale, stored, key, fmt, weight.dtype)
+        parts = {
+            "codes": encoded.codes.contiguous(),
+            "scale": encoded.scale.clone(),
+            "signs": encoded.signs if signs == "packed" else encoded.signs.new_empty(0),
+            "key": torch.tensor(key_from_seed(seed, name), device=weight.device),
+        }
+        return cls(parts, fmt, weight.dtype)
 
     def decode(self) -> Tensor:
         """The weight as a plain tensor of this shape, dtype and device."""
@@ -117,7 +108,7 @@ class CodedTensor(Tensor):
 
     @property
     def seeded(self) -> bool:
-        """Whether the signs come from a key rather than from stored bits."""
+        """Whether the signs come from the key rather than from stored bits."""
         return self.signs.numel() == 0 < self.codes.numel()
 
     @property
@@ -127,7 +118,7 @@ class CodedTensor(Tensor):
 
     def to_parts(self) -> dict[str, Tensor]:
         """The plain tensors that hold everything: ``codes``, ``scale``, ``signs``, ``key``."""
-        return {part: getattr(self, part) for part in _PARTS}
+        return {name: getattr(self, name) for name in _PARTS}
 
     def meta(self) -> dict[str, Any]:
         """What `from_parts` needs besides the parts, as JSON values."""
@@ -144,18 +135,27 @@ class CodedTensor(Tensor):
         Raises:
             ValueError: A part or a meta value is missing, or codes don't fit the format.
         """
-        missing = [key for key in _PARTS if key not in parts]
-        missing += [key for key in ("bits", "base_precision", "dtype") if key not in meta]
+        missing = [name for name in _PARTS if name not in parts]
+        missing += [name for name in _META if name not in meta]
         if missing:
-            raise ValueError(f"A coded tensor needs {', '.join(missing)}; got parts without it.")
+            raise ValueError(
+                f"A coded tensor needs {', '.join(missing)}; got parts {', '.join(parts)} and "
+                f"meta {', '.join(meta)}. Take both from `to_parts()` and `meta()`."
+            )
         fmt = Ladder(meta["bits"], meta["base_precision"])
         if parts["codes"].dtype != fmt.code_dtype:
             raise ValueError(
-                f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {parts['codes'].dtype}."
+                f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {parts['codes'].dtype}. "
+                "Take parts and meta from the same tensor."
             )
-        return cls(*(parts[key] for key in _PARTS), fmt, getattr(torch, meta["dtype"]))
+        return cls(parts, fmt, getattr(torch, meta["dtype"]))
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def with_parts(self, change: Callable[[Tensor], Tensor], dtype: torch.dtype) -> "CodedTensor":
+        """A new tensor of changed parts (moved, cloned) and another outer dtype."""
+        parts = {name: change(part) for name, part in self.to_parts().items()}
+        return CodedTensor(parts, self.format, dtype)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         signs = "seed" if self.seeded else "packed"
         return (
             f"CodedTensor({name_of(self.format)}, shape={tuple(self.shape)}, dtype={self.dtype}, "
@@ -167,15 +167,14 @@ class CodedTensor(Tensor):
     def __tensor_flatten__(self) -> tuple[list[str], tuple[Ladder, torch.dtype]]:
         return list(_PARTS), (self.format, self.dtype)
 
-    @classmethod
+    @staticmethod
     def __tensor_unflatten__(
-        cls,
         inner: dict[str, Tensor],
         context: tuple[Ladder, torch.dtype],
         outer_size: torch.Size,
         outer_stride: tuple[int, ...],
     ) -> "CodedTensor":
-        return cls(*(inner[part] for part in _PARTS), *context)
+        return CodedTensor(inner, *context)
 
     def _stable_hash_for_caching(self) -> str:
         """What torch.compile's caches may tell coded tensors apart by."""
@@ -183,20 +182,14 @@ class CodedTensor(Tensor):
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
         parts = {name: part.detach() for name, part in self.to_parts().items()}
-        is_parameter = getattr(self, "_is_param", False)
-        return _rebuild, (parts, self.meta(), self.requires_grad, is_parameter)
+        return _rebuild, (parts, self.meta(), self.requires_grad, getattr(self, "_is_param", False))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CodedTensor":
         if id(self) in memo:
             return memo[id(self)]  # type: ignore[no-any-return]
-        if not self.is_leaf:
-            raise RuntimeError("Only leaf tensors can be deep-copied; call .detach() first.")
-        copied = _rebuild(
-            {name: part.clone() for name, part in self.to_parts().items()},
-            self.meta(),
-            self.requires_grad,
-            getattr(self, "_is_param", False),
-        )
+        parts = {name: part.clone() for name, part in self.to_parts().items()}
+        is_parameter = getattr(self, "_is_param", False)
+        copied: CodedTensor = _rebuild(parts, self.meta(), self.requires_grad, is_parameter)
         if self.grad is not None:
             copied.grad = self.grad.clone()
         memo[id(self)] = copied
@@ -219,7 +212,7 @@ class CodedTensor(Tensor):
             return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch's stub omits the class and the operator
         cls,
         func: Any,
         types: Any,
@@ -230,66 +223,14 @@ class CodedTensor(Tensor):
 
         return dispatch(func, args, kwargs or {})
 
-    def with_parts(self, change: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Self:
-        """A new tensor of changed parts (moved, cloned) and another outer dtype."""
-        return type(self)(*(change(part) for part in self.to_parts().values()), self.format, dtype)  # type: ignore[return-value]
-
-    def assign_(self, source: Tensor) -> None:
-        """Take over another weight in place: what ``copy_`` does.
-
-        Codes of the same format are copied as they are, with their scale and signs. Anything else is
-        rounded to this ladder; its scale grows where the source is larger than the top rung.
-
-        Raises:
-            ValueError: Shapes differ; the source holds NaN or infinity; its signs are not those of
-                this tensor's seed.
-        """
-        if source.shape != self.shape:
-            raise ValueError(
-                f"The source must have shape {tuple(self.shape)}; got {tuple(source.shape)}."
-            )
-        same_kind = isinstance(source, CodedTensor) and source.format == self.format
-        if same_kind and source.scale.shape == self.scale.shape:
-            if source.signs.shape == self.signs.shape and source.seeded == self.seeded:
-                for part, other in zip(
-                    self.to_parts().values(), source.to_parts().values(), strict=True
-                ):
-                    part.copy_(other)
-                return
-        plain = source.decode() if isinstance(source, CodedTensor) else source
-        self._round_from(plain.detach().to(self.device, self.dtype))
-
-    def _round_from(self, plain: Tensor) -> None:
-        require_finite(plain)
-        negative = plain < 0
-        if self.seeded:
-            own = self.sign_slice(0, plain.numel(), torch.float32).reshape(plain.shape) < 0
-            wrong = int((own != negative).sum())
-            if wrong:
-                raise ValueError(
-                    f"Seeded signs can't hold these weights: {wrong} of {plain.numel()} signs "
-                    "differ from the seed's. Store the model with signs='packed' before loading "
-                    "weights from elsewhere."
-                )
-        other = [dim for dim in range(plain.ndim) if self.scale.ndim and self.scale.shape[dim] == 1]
-        largest = plain.abs().amax(dim=other, keepdim=True) if other else plain.abs()
-        if self.scale.ndim == 0:
-            largest = plain.abs().amax() if plain.numel() else torch.zeros_like(self.scale)
-        self.scale.copy_(torch.maximum(self.scale, largest.to(self.scale.dtype)))
-        require_positive(self.scale)
-        encoded = self.format.encode(plain, scale=self.scale)
-        self.codes.copy_(encoded.codes)
-        if not self.seeded:
-            self.signs.copy_(pack_signs(negative))
-
 
 def _rebuild(
     parts: dict[str, Tensor], meta: dict[str, Any], requires_grad: bool, is_parameter: bool
-) -> CodedTensor:
+) -> Any:
     """Unpickling and deep copies; registered for ``torch.load(weights_only=True)``."""
     tensor = CodedTensor.from_parts(parts, meta)
     if is_parameter:
-        return torch.nn.Parameter(tensor, requires_grad)  # type: ignore[return-value]
+        return torch.nn.Parameter(tensor, requires_grad)
     return tensor.requires_grad_(requires_grad)
 
 

@@ -111,4 +111,6 @@ def _unpack(packed: Any) -> Tensor:
             "A weight's codes were changed between the forward and the backward pass that uses "
             "them. Call backward() before the optimizer's step."
         )
-    return packed.weight.detach().decode().as_strided(*packed.view)
+    weight = packed.weight.detach()
+    assert isinstance(weight, CodedTensor)
+    return weight.decode().as_strided(*packed.view)

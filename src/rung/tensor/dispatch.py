@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from rung.tensor.assign import assign_
 from rung.tensor.coded import CodedTensor
 
 aten = torch.ops.aten
@@ -69,7 +70,7 @@ def _to_copy(func: Any, weight: CodedTensor, **kwargs: Any) -> Tensor:
 @_handles(aten.copy_.default)
 def _copy(func: Any, target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     if isinstance(target, CodedTensor):
-        target.assign_(source)
+        assign_(target, source)
     else:
         assert isinstance(source, CodedTensor)
         target.copy_(source.decode(), non_blocking)

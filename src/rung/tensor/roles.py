@@ -29,8 +29,8 @@ class Role:
 def roles(model: nn.Module) -> Iterator[Role]:
     """Every parameter of a model, once, with its role.
 
-    Gains and biases are told by the module that holds them (any normalisation layer of torch) and by
-    their shape (0-d and 1-d tensors: hand-written norms, biases, PReLU slopes), never by their name.
+    Gains and biases are told by the module that holds them (any normalisation layer of torch) and
+    by their shape (0-d and 1-d: hand-written norms, biases, PReLU slopes), never by their name.
     """
     owners: dict[int, list[tuple[nn.Module, str]]] = {}
     names: dict[int, str] = {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rung.formats import Ladder, get, name_of
-from rung.formats._scale import root_mean_square
+from rung.formats.scaling import root_mean_square
 from rung.kernels.ladder import store_codes
 from rung.kernels.philox import PURPOSE_INIT, uniform
 from rung.tensor.coded import CodedTensor, stored_bytes

@@ -89,8 +89,8 @@ def _train(session: Session, folder: RunFolder, display: Display) -> None:
             session.model.train()
             for inputs, targets in task.batches(session.streams, counters.batch):
                 loss = _step(session, inputs, targets)
-                display.step(counters.step, loss, session.lr)
                 _record_step(session, folder, loss)
+                display.step(counters.step, loss, session.lr)
                 overdue = time.monotonic() - saved >= 60 * config.options.checkpoint_minutes
                 if overdue or interrupt.asked:
                     _save(session, folder)

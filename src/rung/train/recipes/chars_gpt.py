@@ -14,12 +14,13 @@ from rung.train.recipes.defaults import Defaults, choose, default_format
 from rung.train.task import Recipe
 from rung.train.tasks import CharacterTask
 
+# GPT starts from weights several times smaller than torch's default; the bound makes up for it.
 _DEFAULTS: Defaults = {
     "sgd": (0.1, SGDOptions(momentum=0.9, clip_norm=1.0)),
-    "adam": (1e-3, AdamOptions(beta2=0.99, clip_norm=1.0)),
-    "adamw": (1e-3, AdamOptions(beta2=0.99, weight_decay=0.1, clip_norm=1.0)),
-    "madam": (0.01, MadamOptions()),
-    "bbit-madam": (0.01, BBitMadamOptions()),
+    "adam": (2e-3, AdamOptions(beta2=0.99, clip_norm=1.0)),
+    "adamw": (2e-3, AdamOptions(beta2=0.99, weight_decay=0.1, clip_norm=1.0)),
+    "madam": (0.02, MadamOptions(scale_bound=10.0)),
+    "bbit-madam": (0.02, BBitMadamOptions(scale_bound=10.0)),
 }
 
 

@@ -33,9 +33,9 @@ def require_positive(scale: Tensor) -> None:
     bad = int((~((scale > 0) & torch.isfinite(scale))).sum())
     if bad:
         raise ValueError(
-            f"`scale` must be positive and finite; got {bad} of {scale.numel()} scales that are not. "
-            "An all-zero tensor (or index of `axis`) has no scale: initialise it away from zero "
-            "(rung.optim.init_zeros_) or keep it in floating point."
+            f"`scale` must be positive and finite; got {bad} of {scale.numel()} scales that are "
+            "not. An all-zero tensor (or index of `axis`) has no scale: initialise it away from "
+            "zero (rung.optim.init_zeros_) or keep it in floating point."
         )
 
 

@@ -1,0 +1,69 @@
+"""Assigning to a weight that lives in codes: what ``weight.copy_(source)`` does."""
+
+import torch
+from torch import Tensor
+
+from rung.formats.scaling import require_finite, require_positive
+from rung.kernels.signs import pack_signs
+from rung.tensor.coded import CodedTensor
+
+
+def assign_(target: CodedTensor, source: Tensor) -> None:
+    """Take over another weight in place.
+
+    Codes of the same format are copied as they are, with scale, signs and key. Anything else is
+    rounded to the target's ladder, whose scale grows where the source is larger than the top rung.
+
+    Raises:
+        ValueError: Shapes differ; the source holds NaN or infinity; its signs are not those of the
+            target's seed.
+    """
+    if source.shape != target.shape:
+        raise ValueError(
+            f"The source must have shape {tuple(target.shape)}; got {tuple(source.shape)}. "
+            "Assign a weight of the same layer."
+        )
+    if isinstance(source, CodedTensor):
+        if _same_kind(target, source):
+            for name, part in target.to_parts().items():
+                part.copy_(getattr(source, name))
+            return
+        source = source.decode()
+    _round_from(target, source.detach().to(target.device, target.dtype))
+
+
+def _same_kind(target: CodedTensor, source: CodedTensor) -> bool:
+    shapes = [[part.shape for part in tensor.to_parts().values()] for tensor in (target, source)]
+    return target.format == source.format and shapes[0] == shapes[1]
+
+
+def _round_from(target: CodedTensor, values: Tensor) -> None:
+    require_finite(values)
+    negative = values < 0
+    if target.seeded:
+        own = target.sign_slice(0, values.numel(), torch.float32).reshape(values.shape) < 0
+        wrong = int((own != negative).sum())
+        if wrong:
+            raise ValueError(
+                f"Seeded signs can't hold these weights: {wrong} of {values.numel()} signs differ "
+                "from the seed's. Store the model with signs='packed' before loading weights from "
+                "elsewhere."
+            )
+    scale = torch.maximum(target.scale, _largest(values, target.scale))
+    require_positive(scale)
+    encoded = target.format.encode(values, scale=scale)
+    target.scale.copy_(scale)
+    target.codes.copy_(encoded.codes)
+    if not target.seeded:
+        target.signs.copy_(pack_signs(negative))
+
+
+def _largest(values: Tensor, scale: Tensor) -> Tensor:
+    """Largest magnitude in each group of a scale, in the scale's shape and dtype."""
+    magnitudes = values.abs().to(scale.dtype)
+    if not values.numel():
+        return torch.zeros_like(scale)
+    if scale.ndim == 0:
+        return magnitudes.amax()
+    shared = [dim for dim in range(values.ndim) if scale.shape[dim] != values.shape[dim]]
+    return magnitudes.amax(dim=shared, keepdim=True) if shared else magnitudes
