@@ -157,7 +157,8 @@ def metric_records(
         )
     for index in range(1, evals + 1):
         done = index / evals
-        value = final - (final - 0.1) * math.exp(-5 * done) * abs(rng.normal(1, 0.1))
+        start = 0.1 if metric in ("accuracy", "f1") else 10 * final
+        value = final - (final - start) * math.exp(-5 * done) * abs(rng.normal(1, 0.1))
         broken = diverged and index == evals
         records.append(
             {"kind": "eval", "step": steps * index // evals, "epoch": index - 1, "split": "test"}

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rung.report import numbers, style
-from rung.report.facts import layer_bound
+from rung.report.facts import is_multiplicative, layer_bound
 from rung.report.run import Run
 from rung.report.weights import MOST_ROWS, largest
 
@@ -17,8 +17,11 @@ def draw(run: Run) -> "Figure | None":
     layers = layers_with_angle(run)
     if not layers or run.diagnostics is None:
         return None
-    depth, lr = run.diagnostics["depth"], run.diagnostics["lr"]
-    first = run.config.get("lr")
+    depth = run.diagnostics["depth"]
+    # An additive optimizer's rate is no relative change and has no place on this axis.
+    comparable = is_multiplicative(run)
+    lr = run.diagnostics["lr"] if comparable else None
+    first = run.config.get("lr") if comparable else None
     # A rate of 0 ends a cosine schedule: the rate at the start is what to look at then.
     used = lr or first
     shown = largest(layers, MOST_ROWS)
@@ -43,7 +46,7 @@ def draw(run: Run) -> "Figure | None":
     if first and first != lr:
         label = f"at the start: {numbers.rate(first)}"
         axes.axvline(first, color=style.INK, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
-    names = [numbers.shorten(layer["name"], 34) for layer in shown]
+    names = numbers.labels([layer["name"] for layer in shown], 34)
     axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.22 else 6.5)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)

@@ -31,22 +31,24 @@ def judge(run: Run) -> Verdict | None:
             "Theorem 1 gives no bound here.",
             "No layer had an angle: its weights or its gradient were zero or not finite.",
         )
-    shown = f"the Theorem 1 bound of {numbers.rate(bound)} (measured at step {step})"
+    shown = f"the Theorem 1 bound of {numbers.rate(bound)}"
     if not is_multiplicative(run):
         return Verdict(
             "none",
             f"Theorem 1 does not apply to {run.config['optimizer']}.",
             "It is about steps that multiply the weights, and this optimizer adds to them. For a "
-            f"multiplicative optimizer {shown} would hold.",
+            f"multiplicative optimizer {shown} would hold at step {step}.",
         )
     first = run.config.get("lr")
     if lr == 0 and first:
         # A cosine schedule ends at 0: that rate changes nothing and tells nothing.
         rate = f"The learning rate at the start, {numbers.rate(first)},"
-        used, rest = first, f" The schedule has brought it to 0 at step {step}."
+        used = first
+        rest = f" The bound was measured at step {step}, where the schedule has reached 0."
     else:
         rate = f"The learning rate at step {step}, {numbers.rate(lr)},"
-        used, rest = lr, _about_the_start(first, lr, bound)
+        used = lr
+        rest = _about_the_start(first, lr, bound)
     if used > bound:
         times = f" ({used / bound:.2g} times as large)" if bound > 0 else ""
         return Verdict(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rung.report import numbers, style, table
 from rung.report.atomic import write_atomically
@@ -38,20 +38,18 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None) -> lis
     target = comparison_path(unique, out)
     rows = rows_of([read_run(folder) for folder in unique])
     target.parent.mkdir(parents=True, exist_ok=True)
-    pictures = {}
+    sections = []
     with style.style():
-        for title, same in by_recipe(rows).items():
+        for title, same in table.by_recipe(rows).items():
             name = f"{target.stem}-{slug(title)}"
             figure = draw(same)
-            pictures[title] = style.to_svg(figure, name, f"Runs of {title}")
+            picture = style.to_svg(figure, name, f"Runs of {title}")
             write_atomically(target.with_name(f"{name}.png"), style.to_png(figure))
+            sections.append(section_of(title, same, picture))
     values = {
         "title": f"Comparison of {len(rows)} run{'s' if len(rows) > 1 else ''}",
         "headings": [(name, name in table.RIGHT) for name in table.HEADINGS],
-        "rows": [table.cells(row) for row in rows],
-        "groups": [(table.group_title(g), table.spread(g)) for g in seed_groups(rows)],
-        "notes": unequal_conditions(rows),
-        "pictures": pictures,
+        "sections": sections,
         "commands": [(row.name, row.run.config.get("command")) for row in rows],
     }
     write_atomically(target, render("comparison.html", values).encode())
@@ -72,13 +70,15 @@ def comparison_path(folders: Sequence[str | Path], out: str | Path | None = None
     return path if path.suffix == ".html" else path / "comparison.html"
 
 
-def by_recipe(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows that one picture can show: one recipe, judged by one metric."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        metric = row.metric.title if row.metric else "no metric yet"
-        groups.setdefault(f"{row.run.config['recipe']}: {metric}", []).append(row)
-    return groups
+def section_of(title: str, rows: Sequence[Row], picture: str) -> dict[str, Any]:
+    """What the page shows of one recipe."""
+    return {
+        "title": title,
+        "picture": picture,
+        "rows": [table.cells(row) for row in rows],
+        "groups": [(g.rows[0].setup, table.spread(g)) for g in seed_groups(rows)],
+        "notes": unequal_conditions(rows),
+    }
 
 
 def slug(text: str) -> str:
@@ -136,11 +136,11 @@ def _draw_row(
         traded.scatter(
             [row.both_bytes],
             [factor * row.metric.final],
-            s=46,
+            s=46 if finished else 80,
             marker="o" if finished else "X",
-            facecolor=colour if finished else style.PAPER,
-            edgecolor=style.PAPER if finished else colour,
-            linewidth=0.8 if finished else 1.2,
+            facecolor=colour,
+            edgecolor=style.PAPER,
+            linewidth=0.8,
             zorder=3,
         )
 

@@ -1,5 +1,6 @@
 """Figure: loss, metric and learning rate along training."""
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from rung.report import numbers, style
@@ -24,6 +25,8 @@ def draw(run: Run) -> "Figure | None":
     lr = figure.add_subplot(grid[1, 0], sharex=loss)
     metric = figure.add_subplot(grid[:, 1])
     _draw_loss(loss, train, evals)
+    # A loss that falls leaves the upper right free, one that explodes the upper left.
+    loss.legend(loc="upper left" if run.status == "diverged" else "upper right")
     _draw_lr(lr, train)
     _draw_metric(metric, run)
     steps = [record["step"] for record in (*train, *evals)]
@@ -32,11 +35,14 @@ def draw(run: Run) -> "Figure | None":
         if run.status == "diverged":
             axes.axvline(max(steps), color=style.VERMILLION, linewidth=1, linestyle=(0, (4, 3)))
             axes.annotate(
-                "diverged ",
-                (max(steps), 0.97),
+                "diverged",
+                (max(steps), 0.04),
                 xycoords=("data", "axes fraction"),
+                xytext=(-3, 0),
+                textcoords="offset points",
+                rotation=90,
                 ha="right",
-                va="top",
+                va="bottom",
                 color=style.VERMILLION,
                 fontsize=8.5,
             )
@@ -46,13 +52,17 @@ def draw(run: Run) -> "Figure | None":
 def running_mean(values: list[float], window: int) -> list[float]:
     """Mean of the last ``window`` finite values at every place; NaN where the value is NaN."""
     means = []
-    recent: list[float] = []
+    recent: deque[float] = deque(maxlen=window)
+    total = 0.0
     for value in values:
-        if value == value:
-            recent = [*recent[-(window - 1) :], value] if window > 1 else [value]
-            means.append(sum(recent) / len(recent))
-        else:
+        if value != value:
             means.append(value)
+            continue
+        if len(recent) == window:
+            total -= recent[0]
+        recent.append(value)
+        total += value
+        means.append(total / len(recent))
     return means
 
 
@@ -86,7 +96,6 @@ def _draw_loss(axes: "Axes", train: list[dict[str, Any]], evals: list[dict[str, 
         style.plain_log_axis(axes.yaxis)
     if not known:
         _say(axes, "no finite loss was logged")
-    axes.legend(loc="upper right")
 
 
 def _draw_lr(axes: "Axes", train: list[dict[str, Any]]) -> None:
@@ -115,8 +124,13 @@ def _draw_metric(axes: "Axes", run: Run) -> None:
     colour = _SPLIT_COLOURS.get(metric.split, style.PURPLE)
     axes.plot(steps, shown, color=colour, marker="o", markersize=4)
     axes.set_ylabel(f"{metric.name.replace('_', ' ')}{' (%)' if in_percent else ''}")
-    if not values:
-        _say(axes, "no evaluation yet")
+    known = [value for value in shown if value == value]
+    if in_percent and known:
+        # No share is above 100 %, and one value alone needs some room around it.
+        margin = max(0.05 * (max(known) - min(known)), 1.0)
+        axes.set_ylim(max(0.0, min(known) - margin), min(100.0, max(known) + margin))
+    if not known:
+        _say(axes, "no evaluation yet" if not values else "no finite value")
     elif metric.best is not None:
         best = 100 * metric.best if in_percent else metric.best
         axes.axhline(best, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))

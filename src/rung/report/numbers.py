@@ -1,6 +1,7 @@
 """How a report writes numbers: few digits, a unit, and a dash for what is not known."""
 
 import math
+import os
 
 MISSING = "–"
 
@@ -85,6 +86,18 @@ def metric(name: str, value: float | None) -> str:
 def is_fraction(name: str) -> bool:
     """Whether a metric of this name is a share of the examples, which a report shows in percent."""
     return any(word in name.lower() for word in ("accuracy", "error"))
+
+
+def labels(names: list[str], width: int) -> list[str]:
+    """Names of at most ``width`` characters; too long ones first lose the dotted start they share.
+
+    ``module.encoder.0.weight`` and ``module.encoder.1.weight`` become ``…0.weight``, ``…1.weight``.
+    """
+    if max(map(len, names), default=0) > width:
+        shared = os.path.commonprefix(names)
+        shared = shared[: shared.rfind(".") + 1]
+        names = ["…" + name[len(shared) :] for name in names] if shared else names
+    return [shorten(name, width) for name in names]
 
 
 def shorten(text: str, width: int) -> str:

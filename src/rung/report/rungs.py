@@ -32,9 +32,10 @@ def draw(run: Run) -> "Figure | None":
     grid = figure.add_gridspec(len(ratios), _COLUMNS, height_ratios=ratios)
     for index, total in enumerate(totals):
         _draw_total(figure.add_subplot(grid[index, :]), total)
+    titles = numbers.labels([layer["name"] for layer in shown], 26)
     for index, layer in enumerate(shown if columns else []):
         place = grid[len(totals) + index // _COLUMNS, index % _COLUMNS]
-        _draw_layer(figure.add_subplot(place), layer)
+        _draw_layer(figure.add_subplot(place), layer, titles[index])
     return figure
 
 
@@ -86,10 +87,10 @@ def compact_total(total: dict[str, Any]) -> str:
     return numbers.compact(sum(total["counts"]))
 
 
-def _draw_layer(axes: "Axes", layer: dict[str, Any]) -> None:
+def _draw_layer(axes: "Axes", layer: dict[str, Any], title: str) -> None:
     _draw_histogram(axes, layer["rungs"])
     style.bare(axes)
-    axes.set_title(numbers.shorten(layer["name"], 26), fontsize=8, fontweight="normal", pad=3)
+    axes.set_title(title, fontsize=8, fontweight="normal", pad=3)
     axes.set_xticks([0, 2 ** layer["rungs"]["bits"] - 1])
     axes.tick_params(labelsize=7.5, length=2, pad=2)
     shares = edge_shares(layer["rungs"])

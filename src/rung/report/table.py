@@ -7,11 +7,9 @@ from rung.report.rows import Row, SeedGroup, seed_groups, unequal_conditions
 
 HEADINGS = (
     "run",
-    "recipe",
     "optimizer",
     "format",
     "seed",
-    "metric",
     "final",
     "best",
     "weights",
@@ -20,38 +18,38 @@ HEADINGS = (
     "ms/step",
     "status",
 )
-"""Columns of the table; weights, state and both are bytes per weight."""
+"""Columns of a recipe's table; weights, state and both are bytes per weight."""
 
 RIGHT = frozenset({"seed", "final", "best", "weights", "state", "both", "ms/step"})
 """Columns of numbers, which end at the right."""
 
-_LONGEST = {"run": 28, "recipe": 22}
+_LONGEST_RUN = 36
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """Plain-text table of runs, with a line of mean and range for runs that differ by seed only.
+    """Plain-text table of runs, one block for each recipe and metric.
+
+    Below a block stand mean and range of runs that differ by their seed only, and a warning where
+    runs of the recipe were not made under equal conditions.
 
     Args:
         rows: What `compare` returned.
 
     Returns:
-        Lines without a final newline; a last paragraph says where conditions were not equal.
+        Lines without a final newline.
     """
-    lines = [list(HEADINGS), *(cells(row) for row in rows)]
-    for index, name in enumerate(HEADINGS):
-        for line in lines[1:]:
-            line[index] = numbers.shorten(line[index], _LONGEST.get(name, 40))
-    widths = [max(len(line[index]) for line in lines) for index in range(len(HEADINGS))]
-    printed = [_print_line(line, widths) for line in lines]
-    printed.insert(1, "  ".join("-" * width for width in widths))
-    text = (
-        "\n".join(printed) + "\n\nweights, state, both: bytes per weight; AdamW float32 needs 12."
-    )
-    groups = seed_groups(rows)
-    if groups:
-        text += "\n\n" + "\n".join(f"{group_title(group)}: {spread(group)}" for group in groups)
-    notes = unequal_conditions(rows)
-    return text + ("\n\n" + "\n".join(notes) if notes else "")
+    blocks = [_block(title, same) for title, same in by_recipe(rows).items()]
+    blocks.append("weights, state, both: bytes per weight; AdamW in float32 needs 12.")
+    return "\n\n".join(blocks)
+
+
+def by_recipe(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows that one table and one picture can hold: one recipe, judged by one metric."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        metric = row.metric.title if row.metric else "no metric yet"
+        groups.setdefault(f"{row.run.config['recipe']}: {metric}", []).append(row)
+    return groups
 
 
 def cells(row: Row) -> list[str]:
@@ -60,11 +58,9 @@ def cells(row: Row) -> list[str]:
     name = metric.name if metric else ""
     return [
         row.name,
-        config["recipe"],
         config["optimizer"],
         config["format"] or "float32",
         str(config["seed"]),
-        metric.title if metric else numbers.MISSING,
         numbers.metric(name, metric.final if metric else None),
         numbers.metric(name, metric.best if metric else None),
         numbers.fixed(row.weight_bytes),
@@ -75,26 +71,38 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def group_title(group: SeedGroup) -> str:
-    """What a line of several seeds is about."""
-    first = group.rows[0]
-    return f"{first.run.config['recipe']}, {first.setup}"
-
-
 def spread(group: SeedGroup) -> str:
     """Mean and range of the final metric, and of how many runs."""
-    first = group.rows[0]
-    metric = first.metric
+    metric = group.rows[0].metric
     name = metric.name if metric else ""
     low, high = min(group.finals), max(group.finals)
     text = (
-        f"{metric.title if metric else 'metric'} {numbers.metric(name, group.mean)}, "
+        f"mean {numbers.metric(name, group.mean)}, "
         f"range {numbers.metric(name, low)} to {numbers.metric(name, high)} "
         f"({len(group.finals)} runs, {group.seeds} seeds)"
     )
     if group.left_out:
         text += f"; {group.left_out} more diverged or did not end and are not counted"
     return text
+
+
+def _block(title: str, rows: Sequence[Row]) -> str:
+    lines = [list(HEADINGS), *(cells(row) for row in rows)]
+    for line in lines:
+        line[0] = numbers.shorten(line[0], _LONGEST_RUN)
+    widths = [max(len(line[index]) for line in lines) for index in range(len(HEADINGS))]
+    printed = [_print_line(line, widths) for line in lines]
+    printed.insert(1, "  ".join("-" * width for width in widths))
+    printed.insert(0, title + _direction(rows))
+    printed += [f"{group.rows[0].setup}: {spread(group)}" for group in seed_groups(rows)]
+    return "\n".join(printed + unequal_conditions(rows))
+
+
+def _direction(rows: Sequence[Row]) -> str:
+    metric = rows[0].metric
+    if metric is None:
+        return ""
+    return f" ({'higher' if metric.higher_is_better else 'lower'} is better)"
 
 
 def _print_line(line: Sequence[str], widths: Sequence[int]) -> str:

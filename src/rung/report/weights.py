@@ -26,9 +26,9 @@ def draw(run: Run) -> "Figure | None":
     axes = figure.add_subplot()
     for row, layer in enumerate(shown):
         edges, density = smooth(layer)
-        tallest = max(density)
+        peak = tallest(density)
         colour = style.BLUE if layer["rungs"] else style.MUTED
-        heights = [row - 0.92 * value / tallest for value in density]
+        heights = [row - 0.92 * min(1.0, value / peak) for value in density]
         axes.stairs(heights, edges, baseline=row, fill=True, color=colour, alpha=0.75, linewidth=0)
         axes.axhline(row, color=style.LINE, linewidth=0.6, zorder=0.5)
         zeros = layer["log_abs_w"]["zeros"]
@@ -42,7 +42,7 @@ def draw(run: Run) -> "Figure | None":
                 color=style.MUTED,
                 bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.85},
             )
-    names = [numbers.shorten(layer["name"], 34) for layer in shown]
+    names = numbers.labels([layer["name"] for layer in shown], 34)
     axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.25 else 6.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -78,11 +78,21 @@ def smooth(layer: dict[str, Any]) -> tuple[list[float], list[float]]:
     merge = max(1, math.ceil(wanted / narrowest)) if narrowest > 0 else 1
     most_bins = 4 + 2 * math.isqrt(sum(counts))
     merge = max(merge, math.ceil(len(counts) / most_bins))
-    starts = range(0, len(counts), merge)
-    merged = [sum(counts[start : start + merge]) for start in starts]
+    # What is left over joins the last bin: a narrow bin of its own would look like a peak.
+    starts = list(range(0, max(1, len(counts) - merge + 1), merge))
+    ends = [*starts[1:], len(counts)]
+    merged = [sum(counts[start:end]) for start, end in zip(starts, ends, strict=True)]
     kept = [*(edges[start] for start in starts), edges[-1]]
     widths = [max(b - a, 1e-12) for a, b in zip(kept, kept[1:], strict=False)]
     return kept, [count / width for count, width in zip(merged, widths, strict=True)]
+
+
+def tallest(density: list[float]) -> float:
+    """Density at full height: a pile on an end rung must not flatten the hill between."""
+    filled = [value for value in density if value > 0]
+    inner = max(filled[1:-1], default=0.0)
+    highest = max(filled)
+    return highest if inner == 0 or highest < 2.5 * inner else 1.4 * inner
 
 
 def common_range(layers: list[dict[str, Any]]) -> tuple[float, float]:

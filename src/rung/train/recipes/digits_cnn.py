@@ -36,6 +36,8 @@ def digits_cnn(optimizer: str = DEFAULT_OPTIMIZER) -> Config:
         epochs=30,
         schedule="cosine",
         format=default_format(optimizer),
+        # Layers this small gain little from a second thread, and lose much on a busy machine.
+        threads=1,
     )
 
 
