@@ -82,3 +82,21 @@ def test_uniform_is_on_the_grid_of_24_bits_with_the_right_mean():
     assert float(draws.max()) < 1
     # Three standard errors of a mean of uniforms.
     assert abs(float(draws.double().mean()) - 0.5) < 3 * (1 / 12 / 200_000) ** 0.5
+
+
+def test_it_runs_where_nothing_can_be_cached_on_disk(monkeypatch):
+    import numba.core.dispatcher
+
+    from rung.kernels import philox
+
+    def no_locator(self):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    key = torch.tensor(9)
+    expected = random_words(key, 0, 8, 1, 1)
+    monkeypatch.setattr(numba.core.dispatcher.Dispatcher, "enable_caching", no_locator)
+    philox._numba_fill.cache_clear()
+    try:
+        assert torch.equal(random_words(key, 0, 8, 1, 1), expected)
+    finally:
+        philox._numba_fill.cache_clear()

@@ -12,6 +12,7 @@ from torch import nn
 
 from rung.formats import Ladder
 from rung.kernels.ladder import load_codes
+from rung.kernels.moment import decode_log8
 from rung.optim import BBitMadam, Madam, normalized_gradient
 from rung.tensor import CodedTensor
 
@@ -200,11 +201,31 @@ def test_bfloat16_and_log8_moments_follow_a_decaying_gradient():
         if state == "bf16":
             moment = stored["exp_avg_sq"].double()
         else:
-            from rung.kernels.moment import decode_log8
-
             moment = decode_log8(stored["exp_avg_sq"], stored["exp_avg_sq_scale"]).double()
         expected = 0.001 * 0.999**steps
         assert float(moment.mean()) == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("state", "spread"), [("bf16", 0.04), ("log8", 0.2)])
+def test_narrow_moments_keep_the_mean_and_the_documented_spread(state, spread):
+    # docs/bbit-madam.md quotes these spreads of v against float32, gradients from NORMAL(0, 1).
+    moments = []
+    for storage in ("fp32", state):
+        parameter = nn.Parameter(torch.ones(2000))
+        optimizer = Madam([parameter], lr=1e-9, state=storage)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(6000):
+            parameter.grad = torch.randn(2000, generator=generator)
+            optimizer.step()
+        stored = optimizer.state[parameter]
+        moment = stored["exp_avg_sq"].double()
+        if storage == "log8":
+            moment = decode_log8(stored["exp_avg_sq"], stored["exp_avg_sq_scale"]).double()
+        moments.append(moment)
+    ratio = moments[1] / moments[0]
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.02)
+    assert float(ratio.std()) == pytest.approx(spread, rel=0.1)
 
 
 def test_normalized_gradient_is_zero_where_the_gradient_or_its_square_is():

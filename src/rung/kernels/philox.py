@@ -109,14 +109,21 @@ def philox_blocks_reference(
 
 @functools.cache
 def _numba_fill() -> Callable[..., None]:
-    """Compile the numba kernel on first use, or load it from numba's disk cache."""
+    """The numba kernel, compiled on first use or loaded from numba's disk cache."""
+    try:
+        return _make_fill(cache=True)
+    except RuntimeError:  # neither the package nor the user's cache folder can be written
+        return _make_fill(cache=False)
+
+
+def _make_fill(cache: bool) -> Callable[..., None]:
     import numba
 
     u32, u64 = np.uint32, np.uint64
     m0, m1, mask, shift = u64(_M0), u64(_M1), u64(_MASK), u64(32)
     w0, w1 = u32(_W0), u32(_W1)
 
-    @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+    @numba.njit(cache=cache, nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
     def fill(words: Any, key: Any, first_block: Any, step: Any, purpose: Any) -> None:
         key_low, key_high = u32(key & mask), u32(key >> shift)
         for block in range(words.size // 4):

@@ -9,6 +9,7 @@ from rung.report.run import Run
 from rung.report.weights import MOST_ROWS, largest
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -39,13 +40,7 @@ def draw(run: Run) -> "Figure | None":
         if rows:
             values = [max(bounds[row], left) for row in rows]
             axes.plot(values, rows, marker, color=colour, markersize=5, label=label)
-    step = numbers.count(run.diagnostics["step"])
-    if lr:
-        label = f"learning rate at step {step}: {numbers.rate(lr)}"
-        axes.axvline(lr, color=style.INK, linewidth=1.2, label=label)
-    if first and first != lr:
-        label = f"at the start: {numbers.rate(first)}"
-        axes.axvline(first, color=style.INK, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
+    _mark_rates(axes, lr, first, run.diagnostics["step"])
     names = numbers.labels([layer["name"] for layer in shown], 34)
     axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.22 else 6.5)
     axes.tick_params(axis="y", length=0)
@@ -55,13 +50,22 @@ def draw(run: Run) -> "Figure | None":
     return figure
 
 
+def _mark_rates(axes: "Axes", lr: float | None, first: float | None, step: int) -> None:
+    if lr:
+        label = f"learning rate at step {numbers.count(step)}: {numbers.rate(lr)}"
+        axes.axvline(lr, color=style.INK, linewidth=1.2, label=label)
+    if first and first != lr:
+        label = f"at the start: {numbers.rate(first)}"
+        axes.axvline(first, color=style.INK, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
+
+
 def layers_with_angle(run: Run) -> list[dict[str, Any]]:
     """Layers whose angle is defined, in the order of the network."""
     layers = run.diagnostics["layers"] if run.diagnostics else []
     return [layer for layer in layers if layer["angle"] is not None]
 
 
-def _set_log_axis(axes: Any, values: list[float]) -> float:
+def _set_log_axis(axes: "Axes", values: list[float]) -> float:
     """Logarithmic limits around the values; returns the left one, where bounds of 0 are put."""
     known = [value for value in values if value > 1e-12] or [1.0]
     low, high = min(known), max(known)

@@ -29,7 +29,8 @@ def judge(run: Run) -> Verdict | None:
         return Verdict(
             "none",
             "Theorem 1 gives no bound here.",
-            "No layer had an angle: its weights or its gradient were zero or not finite.",
+            "No layer had an angle (weights or gradients zero or not finite), or no learning rate "
+            "was recorded.",
         )
     shown = f"the Theorem 1 bound of {numbers.rate(bound)}"
     if not is_multiplicative(run):

@@ -37,14 +37,13 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None) -> lis
     unique = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
     target = comparison_path(unique, out)
     rows = rows_of([read_run(folder) for folder in unique])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sections = []
+    sections, pngs = [], {}
     with style.style():
         for title, same in table.by_recipe(rows).items():
             name = f"{target.stem}-{slug(title)}"
             figure = draw(same)
             picture = style.to_svg(figure, name, f"Runs of {title}")
-            write_atomically(target.with_name(f"{name}.png"), style.to_png(figure))
+            pngs[name] = style.to_png(figure)
             sections.append(section_of(title, same, picture))
     values = {
         "title": f"Comparison of {len(rows)} run{'s' if len(rows) > 1 else ''}",
@@ -52,7 +51,11 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None) -> lis
         "sections": sections,
         "commands": [(row.name, row.run.config.get("command")) for row in rows],
     }
-    write_atomically(target, render("comparison.html", values).encode())
+    page = render("comparison.html", values).encode()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for name, png in pngs.items():
+        write_atomically(target.with_name(f"{name}.png"), png)
+    write_atomically(target, page)
     return rows
 
 

@@ -7,6 +7,7 @@ from rung.report.facts import ADAMW_BYTES, Part, parts_of, whole_model
 from rung.report.run import Run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_ROWS = 12
@@ -27,10 +28,25 @@ def draw(run: Run) -> "Figure | None":
     axes.barh(
         places, states, left=weights, height=0.62, color=style.ORANGE, label="optimizer state"
     )
-    for place, weight, state in zip(places, weights, states, strict=True):
+    totals = [sum(row.per_weight) for row in rows]
+    _label_bars(axes, places, totals)
+    _mark_adamw(axes)
+    labels = [f"{numbers.shorten(row.name, 34)}  ({numbers.compact(row.numel)})" for row in rows]
+    axes.set_yticks(places, labels)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_ylim(max(places) + 0.6, -0.6)
+    axes.set_xlim(0, 1.09 * max(ADAMW_BYTES, *totals))
+    axes.set_xlabel("bytes per weight (number of weights in brackets; gradients not counted)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    return figure
+
+
+def _label_bars(axes: "Axes", places: list[float], totals: list[float]) -> None:
+    for place, total in zip(places, totals, strict=True):
         axes.annotate(
-            f"{weight + state:.2f}",
-            (weight + state, place),
+            f"{total:.2f}",
+            (total, place),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -38,6 +54,9 @@ def draw(run: Run) -> "Figure | None":
             fontweight="bold" if place == 0 else "normal",
             bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1},
         )
+
+
+def _mark_adamw(axes: "Axes") -> None:
     axes.axvline(ADAMW_BYTES, color=style.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0.9)
     axes.annotate(
         "AdamW float32: 12",
@@ -48,16 +67,6 @@ def draw(run: Run) -> "Figure | None":
         ha="right",
         fontsize=8.5,
     )
-    labels = [f"{numbers.shorten(row.name, 34)}  ({numbers.compact(row.numel)})" for row in rows]
-    axes.set_yticks(places, labels)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    axes.set_ylim(max(places) + 0.6, -0.6)
-    longest = max(weight + state for weight, state in zip(weights, states, strict=True))
-    axes.set_xlim(0, 1.09 * max(ADAMW_BYTES, longest))
-    axes.set_xlabel("bytes per weight (number of weights in brackets; gradients not counted)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    return figure
 
 
 def fold(parts: list[Part], most: int) -> list[Part]:

@@ -60,21 +60,31 @@ def write_report(folder: str | Path) -> Path:
         ImportError: matplotlib or Jinja2 is missing; the text names the pip command.
     """
     run = read_run(folder)
-    svgs: dict[str, str] = {}
+    svgs, pngs = draw_all(run)
+    page = render("template.html", page_of(run, svgs)).encode()
     pictures = run.folder / "pictures"
     pictures.mkdir(exist_ok=True)
+    for name in FIGURES:
+        if name in pngs:
+            write_atomically(pictures / f"{name}.png", pngs[name])
+        else:
+            # What an earlier report drew from numbers that are gone would mislead.
+            (pictures / f"{name}.png").unlink(missing_ok=True)
+    target = run.folder / "report.html"
+    write_atomically(target, page)
+    return target
+
+
+def draw_all(run: Run) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The figures that a run has numbers for, as SVG elements and as PNG files."""
+    svgs, pngs = {}, {}
     with style.style():
         for name, (title, draw) in FIGURES.items():
             figure = draw(run)
-            if figure is None:
-                # What an earlier report drew from numbers that are gone would mislead.
-                (pictures / f"{name}.png").unlink(missing_ok=True)
-                continue
-            svgs[name] = style.to_svg(figure, name, title)
-            write_atomically(pictures / f"{name}.png", style.to_png(figure))
-    target = run.folder / "report.html"
-    write_atomically(target, render("template.html", page_of(run, svgs)).encode())
-    return target
+            if figure is not None:
+                svgs[name] = style.to_svg(figure, name, title)
+                pngs[name] = style.to_png(figure)
+    return svgs, pngs
 
 
 def render(template: str, values: dict[str, Any]) -> str:
@@ -101,6 +111,7 @@ def page_of(run: Run, svgs: dict[str, str]) -> dict[str, Any]:
         "run": run,
         "figures": {name: svgs.get(name) for name in FIGURES},
         "titles": {name: title for name, (title, _) in FIGURES.items()},
+        "reason": reason_of(run),
         "tiles": tiles_of(run),
         "verdict": judge(run),
         "parts": part_rows(run),
@@ -111,6 +122,14 @@ def page_of(run: Run, svgs: dict[str, str]) -> dict[str, Any]:
         "settings": setting_rows(run),
         "environment": dict_rows(run.config.get("environment") or {}),
     }
+
+
+def reason_of(run: Run) -> str:
+    """Why a run diverged, as a sentence."""
+    reason = (run.summary or {}).get("reason")
+    if not isinstance(reason, str) or not reason:
+        return "Its loss left the range in which training goes on, and it was stopped."
+    return reason[0].upper() + reason[1:].rstrip(".") + "."
 
 
 def tiles_of(run: Run) -> list[Tile]:
@@ -183,14 +202,11 @@ def layer_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def setting_rows(run: Run) -> list[tuple[str, str]]:
-    """Settings of the run that are not in the head of the page."""
+    """Settings of the run that are not in the head of the page, each once."""
     names = ("lr", "epochs", "schedule", "batch_size", "device")
-    rows = [
-        (name.replace("_", " "), str(run.config[name]))
-        for name in names
-        if run.config.get(name) is not None
-    ]
-    return rows + dict_rows(run.config.get("options") or {})
+    first = {name: run.config[name] for name in names if run.config.get(name) is not None}
+    # Some options stand in both places; the ones at the top come first.
+    return dict_rows(first | (run.config.get("options") or {}))
 
 
 def dict_rows(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from rung.report import numbers, style
 from rung.report.run import Run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_ROWS = 80
@@ -31,17 +32,7 @@ def draw(run: Run) -> "Figure | None":
         heights = [row - 0.92 * min(1.0, value / peak) for value in density]
         axes.stairs(heights, edges, baseline=row, fill=True, color=colour, alpha=0.75, linewidth=0)
         axes.axhline(row, color=style.LINE, linewidth=0.6, zorder=0.5)
-        zeros = layer["log_abs_w"]["zeros"]
-        if zeros:
-            axes.annotate(
-                f"{numbers.percent(zeros / max(1, layer['numel']))} zero",
-                (0.995, row - 0.12),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                fontsize=7,
-                color=style.MUTED,
-                bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.85},
-            )
+        _label_zeros(axes, layer, row)
     names = numbers.labels([layer["name"] for layer in shown], 34)
     axes.set_yticks(range(len(shown)), names, fontsize=8 if pitch > 0.25 else 6.5)
     axes.tick_params(axis="y", length=0)
@@ -51,6 +42,18 @@ def draw(run: Run) -> "Figure | None":
     axes.set_xlabel("ln|w| (natural logarithm of a weight's size)")
     _add_size_axis(axes)
     return figure
+
+
+def _label_zeros(axes: "Axes", layer: dict[str, Any], row: int) -> None:
+    zeros = layer["log_abs_w"]["zeros"]
+    if zeros:
+        axes.annotate(
+            f"{numbers.percent(zeros / max(1, layer['numel']))} zero",
+            (1.005, row - 0.12),
+            xycoords=("axes fraction", "data"),
+            fontsize=7,
+            color=style.MUTED,
+        )
 
 
 def drawable_layers(run: Run) -> list[dict[str, Any]]:
@@ -111,7 +114,7 @@ def common_range(layers: list[dict[str, Any]]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _add_size_axis(axes: Any) -> None:
+def _add_size_axis(axes: "Axes") -> None:
     """|w| itself on the upper side."""
     upper = axes.twiny()
     upper.grid(False)
