@@ -15,6 +15,8 @@ from rung.optim.split import ParameterSplit
 
 Group = dict[str, Any]
 ADDITIVE = "adamw"
+# Squares of larger gradients overflow a float32 or bfloat16 moment, which would stay infinite.
+_LARGEST_GRADIENT = 2.0**63
 
 
 class MultiplicativeOptimizer(Optimizer):
@@ -143,9 +145,10 @@ class MultiplicativeOptimizer(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient.
 
-        If any gradient holds NaN or infinity the whole step is skipped and counted (group key
-        ``skipped_steps``), or refused with ``on_nonfinite="raise"``: weights and state stay as they
-        were either way. With every lr 0 and every gradient zero nothing at all changes.
+        If any gradient holds NaN, infinity or a magnitude above 2^63 (whose square overflows) the
+        whole step is skipped and counted (group key ``skipped_steps``), or refused with
+        ``on_nonfinite="raise"``: weights and state stay as they were either way. With every lr 0
+        and every gradient zero nothing at all changes.
 
         Args:
             closure: Computes the loss again, with gradients enabled, and returns it.
@@ -206,15 +209,17 @@ class MultiplicativeOptimizer(Optimizer):
     def _skip(self) -> None:
         if any(group["on_nonfinite"] == "raise" for group in self.param_groups):
             raise RuntimeError(
-                "A gradient holds NaN or infinity; weights and state are unchanged. Lower the lr, "
-                "scale the loss, or let on_nonfinite='skip' leave such steps out."
+                "A gradient holds NaN, infinity or a magnitude above 2^63; weights and state are "
+                "unchanged. Lower the lr, scale the loss, or let on_nonfinite='skip' leave such "
+                "steps out."
             )
         for group in self.param_groups:
             group["skipped_steps"] += 1
         if self.skipped_steps == 1:
             warnings.warn(
-                "A gradient holds NaN or infinity: this step was skipped, weights and state are "
-                "unchanged. Further ones are counted in `skipped_steps` without a warning.",
+                "A gradient holds NaN, infinity or a magnitude above 2^63: this step was skipped, "
+                "weights and state are unchanged. Further ones are counted in `skipped_steps` "
+                "without a warning.",
                 stacklevel=4,
             )
 
@@ -267,7 +272,8 @@ def _all_finite(grads: list[Tensor]) -> Tensor:
     filled = [grad for grad in grads if grad.numel()]
     if not filled:
         return torch.ones((), dtype=torch.bool)
-    return torch.isfinite(torch.nn.utils.get_total_norm(filled, norm_type=float("inf")))
+    # NaN fails the comparison too.
+    return torch.nn.utils.get_total_norm(filled, norm_type=float("inf")) <= _LARGEST_GRADIENT
 
 
 def describe(group: Group, index: int, position: int) -> str:
