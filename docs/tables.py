@@ -78,6 +78,23 @@ def provenance(result: dict[str, Any]) -> str:
     )
 
 
+def step_table() -> str:
+    """Optimizer steps against AdamW's fused one."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "step.json").read_text())
+    environment = result["environment"]
+    lines = ["| one step | CPU time, ms | AdamW fused = 1 |", "|---|---:|---:|"]
+    lines += [
+        f"| {row['label']} | {row['ms']:.0f} | {row['ratio']:.1f} |" for row in result["rows"]
+    ]
+    lines += [
+        "",
+        f"{result['weights']:,} weights, {result['clock']}, {environment['processor']} (shared), "
+        f"torch {environment['torch']}. `{result['command']}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def digits_line() -> str:
     """README's one figure."""
     rows = by_label(load("digits"))
@@ -95,6 +112,7 @@ def digits_line() -> str:
 TABLES = {
     "digits": lambda: table("digits", "test accuracy, %", 100, ".2f"),
     "digits-line": digits_line,
+    "step": step_table,
     "fashion": lambda: table("fashion", "test error, %", 100, ".2f"),
     "wikitext": lambda: table("wikitext", "validation perplexity", 1, ".1f"),
 }
