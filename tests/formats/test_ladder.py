@@ -86,7 +86,7 @@ def test_repr_shows_every_number_and_equal_formats_are_interchangeable():
     assert len({fmt, Ladder(8), get("ladder8"), get(fmt)}) == 1
 
 
-finite = st.floats(-(2.0**60), 2.0**60, width=32, allow_nan=False)
+finite = st.floats(-(2.0**60), 2.0**60, width=32, allow_nan=False, allow_subnormal=False)
 tensors = st.lists(finite, min_size=1, max_size=40).filter(any).map(torch.tensor)
 formats = st.sampled_from([get(name) for name in names()])
 
@@ -119,6 +119,8 @@ def test_quantize_is_monotone(x, fmt):
 @settings(max_examples=100, deadline=None)
 @given(tensors.filter(quantizable), formats, st.integers(-20, 20))
 def test_quantize_commutes_with_powers_of_two(x, fmt, exponent):
+    # Values that a power of two would push out of float32's normal range are no test of the law.
+    x = torch.where(x.abs() < 2.0**-100, 0.0, x)
     assert torch.equal(fmt.quantize(x * 2.0**exponent), fmt.quantize(x) * 2.0**exponent)
 
 
@@ -268,6 +270,11 @@ def test_all_zero_groups_are_refused(axis):
 def test_an_axis_that_does_not_exist_is_refused(axis):
     with pytest.raises(ValueError, match=rf"from -2 to 1; got axis={axis} for shape \(2, 2\)"):
         Ladder(8).quantize(torch.ones(2, 2), axis=axis)
+
+
+def test_a_scale_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"must broadcast to the tensor's shape \(3,\); got shape"):
+        Ladder(8).encode(torch.ones(3), scale=torch.ones(4, 1))
 
 
 def test_rounding_mistakes_are_refused():

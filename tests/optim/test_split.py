@@ -70,6 +70,23 @@ def test_further_parameters_can_be_named_additive():
         split_parameters(net, additive=["conv.weight"])
 
 
+def test_weights_left_in_floats_are_additive_once_the_model_is_stored():
+    net = nn.Sequential(nn.Embedding(10, 4, padding_idx=0), nn.Linear(4, 4))
+    rung.store_weights_(net, "ladder12")
+    split = split_parameters(net)
+    assert names(net, split.multiplicative) == ["1.weight"]
+    assert names(net, split.additive) == ["0.weight", "1.bias"]
+    optimizer = BBitMadam(split)
+    net(torch.tensor([0, 1])).sum().backward()
+    optimizer.step()
+
+
+def test_init_zeros_leaves_frozen_parameters():
+    net = nn.Linear(4, 3)
+    nn.init.zeros_(net.bias).requires_grad_(False)
+    assert init_zeros_(net) == []
+
+
 def test_a_tied_weight_is_in_the_split_once():
     net = nn.ModuleList([nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)])
     net[1].weight = net[0].weight

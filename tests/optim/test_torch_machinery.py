@@ -61,7 +61,7 @@ def error_inputs(device, dtype):
         ErrorOptimizerInput(
             OptimizerInput(params=None, kwargs={"lr": -1}, desc="negative lr"),
             error_type=ValueError,
-            error_regex="`lr` must be 0 or more; got lr=-1",
+            error_regex="`lr` must be 0 or more and finite; got lr=-1",
             error_on=OptimizerErrorEnum.CONSTRUCTION_ERROR,
         ),
     ]

@@ -232,6 +232,104 @@ def test_in_place_arithmetic_is_refused(parameter):
         parameter.mul_(2)
 
 
+LOST = {
+    "foreach": lambda w: torch._foreach_mul_([w], 2.0),
+    "out": lambda w: torch.mul(torch.ones(6, 4), 2.0, out=w),
+    "init": lambda w: nn.init.normal_(w),
+    "setitem": lambda w: w.__setitem__(0, 0.0),
+    "setitem of data": lambda w: w.data.__setitem__(slice(1, None), 9.0),
+    "AdamW": lambda w: stepped(torch.optim.AdamW([w], foreach=True), w),
+    "AdamW fused": lambda w: stepped(torch.optim.AdamW([w], fused=True), w),
+    "SGD": lambda w: stepped(torch.optim.SGD([w]), w),
+}
+
+
+def stepped(optimizer, weight):
+    weight.grad = torch.ones(6, 4)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("write", LOST)
+def test_no_write_is_lost_in_silence(parameter, write):
+    before = parameter.codes.clone()
+    with pytest.raises(RuntimeError, match="would write floats into a weight"), torch.no_grad():
+        LOST[write](parameter)
+    assert torch.equal(parameter.codes, before)
+
+
+def test_assigning_data_assigns_the_codes():
+    weight = nn.Parameter(coded())
+    half = weight.detach().decode() * 0.5
+    weight.data = half
+    assert float((weight.detach().decode() / half - 1).abs().max()) < 0.01
+    nn.utils.vector_to_parameters(2 * half.flatten(), [weight])
+    assert float((weight.detach().decode() / (2 * half) - 1).abs().max()) < 0.01
+
+
+def test_shared_memory_dlpack_and_to_empty():
+    layer = nn.Linear(4, 6)
+    layer.weight = nn.Parameter(coded())
+    expected = layer.weight.detach().decode()
+    layer.share_memory()
+    assert layer.weight.is_shared()
+    assert torch.equal(layer.weight.detach().decode(), expected)
+    with pytest.raises(TypeError, match="no float memory to share by DLPack.*weight.decode"):
+        torch.from_dlpack(layer.weight.detach())
+    empty = copy.deepcopy(layer).to("meta").to_empty(device="cpu")
+    empty.load_state_dict(layer.state_dict())
+    assert torch.equal(empty.weight.detach().decode(), expected)
+
+
+def test_a_stale_weight_in_any_graph_is_noticed(parameter):
+    from rung.optim import BBitMadam
+
+    x = torch.ones(6, 4, requires_grad=True)
+    loss = (parameter * x).sum()
+    parameter.grad = torch.ones(6, 4)
+    BBitMadam([parameter], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_activation_checkpointing_keeps_its_hooks():
+    from torch.utils.checkpoint import checkpoint
+
+    layer = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4))
+    layer[0].weight = nn.Parameter(coded())
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for run in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
+        layer.zero_grad()
+        run(x.clone()).square().sum().backward()
+        gradients.append([p.grad.clone() for p in layer.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+    seen = []
+    x.requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.shape) or t, lambda t: t):
+        layer[0](x)
+    assert torch.Size([3, 4]) in seen
+    assert torch.Size([6, 4]) not in seen
+
+
+def test_torch_func_differentiates_through_codes():
+    layer = nn.Linear(4, 6)
+    layer.weight = nn.Parameter(coded())
+    x = torch.randn(4, generator=torch.Generator().manual_seed(0))
+    expected = layer.weight.detach().decode().sum(0)
+    torch.testing.assert_close(torch.func.grad(lambda x: layer(x).sum())(x), expected)
+    jacobian = torch.func.jacrev(layer)(x)
+    torch.testing.assert_close(jacobian, layer.weight.detach().decode())
+
+
+def test_a_source_far_smaller_than_the_scale_gets_a_scale_of_its_own():
+    weight = coded((100, 16))
+    small = 0.02 * torch.randn(100, 16, generator=torch.Generator().manual_seed(1))
+    weight.copy_(small)
+    assert float(weight.scale) == float(small.abs().max())
+    assert float(weight.decode().std()) == pytest.approx(float(small.std()), rel=0.02)
+
+
 def test_copy_from_floats_rounds_and_grows_the_scale():
     weight = nn.Parameter(coded())
     values = torch.randn(6, 4, generator=torch.Generator().manual_seed(8)) * 10
@@ -275,6 +373,12 @@ def test_bad_parts_are_refused():
         CodedTensor.from_parts({k: v for k, v in parts.items() if k != "scale"}, meta)
     with pytest.raises(ValueError, match="Codes of 8 bits must be torch.uint8; got torch.int16"):
         CodedTensor.from_parts({**parts, "codes": parts["codes"].short()}, meta)
+    with pytest.raises(
+        ValueError, match="Signs of 24 weights take 3 bytes, or none if seeded; got 2"
+    ):
+        CodedTensor.from_parts({**parts, "signs": parts["signs"][:2]}, meta)
+    with pytest.raises(ValueError, match=r"must broadcast to the tensor's shape \(6, 4\); got"):
+        CodedTensor.from_parts({**parts, "scale": torch.ones(5, 1)}, meta)
     with pytest.raises(ValueError, match="`signs` must be 'seed' or 'packed'; got 'dense'"):
         CodedTensor.from_float(torch.ones(2), "ladder8", 1.0, "dense")
 

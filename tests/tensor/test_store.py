@@ -114,6 +114,7 @@ def test_left_parameters_have_their_reasons():
         {
             "sparse": nn.Embedding(5, 4, sparse=True),
             "padded": nn.Embedding(5, 4, padding_idx=0),
+            "renormed": nn.Embedding(5, 4, max_norm=1.0),
             "frozen": nn.Linear(4, 4, bias=False).requires_grad_(False),
             "skipped": nn.Linear(4, 4, bias=False),
             "complex": nn.Linear(4, 4, bias=False, dtype=torch.complex64),
@@ -125,6 +126,7 @@ def test_left_parameters_have_their_reasons():
     assert reasons == {
         "sparse.weight": "sparse gradients",
         "padded.weight": "embedding with a padding row, which must stay 0",
+        "renormed.weight": "embedding with max_norm, which rescales rows in place",
         "frozen.weight": "frozen (requires_grad=False)",
         "skipped.weight": "named in skip",
         "complex.weight": "complex",

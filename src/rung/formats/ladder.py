@@ -8,7 +8,12 @@ from torch import Tensor
 
 from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource, resolve
-from rung.formats.scaling import largest_magnitude, require_finite, require_positive
+from rung.formats.scaling import (
+    largest_magnitude,
+    require_broadcast,
+    require_finite,
+    require_positive,
+)
 from rung.kernels import ladder as kernel
 from rung.kernels.signs import pack_signs, unpack_signs
 
@@ -144,6 +149,7 @@ class Ladder:
             scale = largest_magnitude(x, axis)
         scale = torch.as_tensor(scale, dtype=dtype, device=x.device)
         require_positive(scale)
+        require_broadcast(scale, x.shape)
         codes = kernel.encode_magnitudes(
             x.abs(), scale, self.bits, self.base_precision, key, offset
         )

@@ -39,6 +39,20 @@ def require_positive(scale: Tensor) -> None:
         )
 
 
+def require_broadcast(scale: Tensor, shape: torch.Size) -> None:
+    """Refuse scales that don't broadcast to a tensor's own shape.
+
+    Raises:
+        ValueError: More dimensions, or a size that is neither 1 nor the tensor's.
+    """
+    pairs = zip(reversed(scale.shape), reversed(shape), strict=False)
+    if scale.ndim > len(shape) or any(size not in (1, full) for size, full in pairs):
+        raise ValueError(
+            f"`scale` must broadcast to the tensor's shape {tuple(shape)}; got shape "
+            f"{tuple(scale.shape)}. Give one scale, or one per index of a dimension."
+        )
+
+
 def largest_magnitude(x: Tensor, axis: int | None) -> Tensor:
     """Largest |x|: 0-d, or of shape (1, ..., n, ..., 1) with one entry per index of `axis`.
 

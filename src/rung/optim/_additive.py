@@ -19,13 +19,11 @@ def check(group: dict[str, Any]) -> None:
 
 
 def complete(group: dict[str, Any], keep: tuple[str, ...]) -> None:
-    """Give a group AdamW's hyper-parameters and drop those of the multiplicative rule."""
+    """Check AdamW's hyper-parameters of a group and drop those of the multiplicative rule."""
     for key in [key for key in group if key not in _KEYS and key not in keep]:
         # A scheduler's key (initial_lr) and the user's own stay: only the rule's are dropped.
         if key in ("beta", "clip", "scale_bound", "state", "rounding", "seed", "differentiable"):
             del group[key]
-    for key, value in DEFAULTS.items():
-        group.setdefault(key, value)
     check(group)
 
 

@@ -66,7 +66,7 @@ class MultiplicativeOptimizer(Optimizer):
     # -- groups ------------------------------------------------------------------------------
 
     def _check_group(self, group: Group) -> None:
-        check_range("lr", group["lr"], group["lr"] >= 0, "0 or more")
+        check_range("lr", group["lr"], 0 <= group["lr"] < float("inf"), "0 or more and finite")
         beta, clip = group["beta"], group["clip"]
         check_range("beta", beta, 0 <= beta < 1, "in [0, 1)")
         check_range("clip", clip, clip > 0, "positive (multiples of lr)")
@@ -96,6 +96,9 @@ class MultiplicativeOptimizer(Optimizer):
         """
         algorithm = param_group.get("algorithm", self.algorithm)
         check_choice("algorithm", algorithm, (self.algorithm, ADDITIVE))
+        if algorithm == ADDITIVE:
+            # Before torch fills in the defaults, which are those of the multiplicative rule.
+            param_group = {**_additive.DEFAULTS, **param_group}
         index = len(self.param_groups)
         super().add_param_group(param_group)
         group = self.param_groups[index]
@@ -243,7 +246,17 @@ class MultiplicativeOptimizer(Optimizer):
         torch casts floating and integer state to the parameter's dtype: a bfloat16 moment comes
         back as float32, an integer code of 4095 in a bfloat16 model as 4096
         (github.com/pytorch/pytorch/issues/43706).
+
+        Raises:
+            ValueError: The state is of another algorithm, or its groups don't fit.
         """
+        ours = [group["algorithm"] for group in self.param_groups]
+        theirs = [group.get("algorithm") for group in state_dict["param_groups"]]
+        if len(ours) == len(theirs) and ours != theirs:
+            raise ValueError(
+                f"The state must be of the same algorithms, group by group: {ours}; got {theirs}. "
+                "Load it into the optimizer that wrote it."
+            )
         final: dict[str, Any] = {}
         # Last of the pre-hooks and first of the post-hooks: users' hooks see what they expect.
         before = self.register_load_state_dict_pre_hook(lambda _, loaded: final.update(loaded))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rung.optim._moment import write
+from rung.optim._write import advance, bias_correction, working_gradient, write_weight
 
 
 def madam_update_foreach(
@@ -29,15 +30,14 @@ def madam_update_foreach(
 def _update_bucket(
     states: list[dict[str, Any]], group: dict[str, Any], params: list[Tensor], finite: Tensor | None
 ) -> None:
-    from rung.optim.madam import advance, working_gradient, write_weight
-
     lr, beta, clip = group["lr"], group["beta"], group["clip"]
     steps = [advance(state["step"], finite, group["capturable"]) for state in states]
     grads = [working_gradient(param, group["maximize"]) for param in params]
     squares = torch._foreach_mul(torch._foreach_mul(grads, grads), 1 - beta)
     moments = torch._foreach_mul([state["exp_avg_sq"] for state in states], beta)
     torch._foreach_add_(moments, squares)
-    typical = torch._foreach_div(moments, [1 - beta**step for step in steps])
+    corrections: list[Any] = [bias_correction(beta, step) for step in steps]
+    typical = torch._foreach_div(moments, corrections)
     torch._foreach_sqrt_(typical)
     ratios = torch._foreach_div(grads, typical)
     # 0 / 0 where neither a gradient nor a moment exists: the update is 0 there.

@@ -12,7 +12,8 @@ from rung.kernels.philox import PURPOSE_ROUND, uniform
 from rung.optim import _additive
 from rung.optim._base import Group, MultiplicativeOptimizer, check_choice
 from rung.optim._moment import MOMENTS, Moment, write
-from rung.optim.madam import Scalar, Step, advance, normalized_gradient
+from rung.optim._write import Scalar, Step, advance
+from rung.optim.madam import normalized_gradient
 from rung.tensor.coded import CodedTensor
 
 # Elements per slice on the CPU: temporaries of a slice stay in the cache, and no float tensor of
@@ -82,7 +83,8 @@ class BBitMadam(MultiplicativeOptimizer):
         lr: eta, the typical change of ln|W| per step.
         beta: Averaging constant of the second moment, in [0, 1).
         clip: eta*/eta, largest change of ln|W| in multiples of lr.
-        weight_decay: lambda; every step multiplies W by exp(-lr * lambda), in rungs.
+        weight_decay: lambda; every step multiplies W by exp(-lr * lambda), in rungs: with
+            ``"nearest"`` a decay of less than half a rung, beside no update, does nothing.
         rounding: ``"nearest"`` or ``"stochastic"``. Draws depend on the weight's key, the step and
             the element's index alone.
         state: Storage of v: ``"bf16"``, ``"fp32"`` or ``"log8"``: 3, 5 or 2 bytes a weight in all
@@ -178,13 +180,13 @@ class BBitMadam(MultiplicativeOptimizer):
     def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
         if group["algorithm"] != self.algorithm or group["rounding"] == "stochastic":
             return
-        lr, ladders = group["lr"], {p.format for p in group["params"]}
-        coarsest = max((fmt.base_precision for fmt in ladders), default=0.0)
-        if isinstance(lr, Tensor) or not 0 < lr < coarsest:
+        if group.get("warned_of_lr") or group["capturable"]:  # a capturable lr is not looked at
             return
-        if group.get("warned_lr") is not None and lr >= group["warned_lr"]:
+        ladders = {p.format for p in group["params"] if isinstance(p, CodedTensor)}
+        lr, coarsest = float(group["lr"]), max((f.base_precision for f in ladders), default=0.0)
+        if not 0 < lr < coarsest:
             return
-        group["warned_lr"] = 0.0 if self.state else lr
+        group["warned_of_lr"] = True
         warnings.warn(
             f"lr={lr:.4g} is under the base precision {coarsest:.4g} of the weights' ladder: with "
             "rounding='nearest' typical updates round to 0 and training stalls. Use "
@@ -211,6 +213,8 @@ class BBitMadam(MultiplicativeOptimizer):
                 group, param, grad[start:stop], (moment, prepared), start, step, finite
             )
         moment.finish(state, prepared, finite)
+        # Autograd must see that the weight changed: it watches the outside, the codes are inside.
+        torch.autograd.graph.increment_version(param)
 
     def _step_slice(
         self,

@@ -12,14 +12,19 @@ from rung.optim import _additive
 from rung.optim._base import Group, MultiplicativeOptimizer, check_range
 from rung.optim._foreach import madam_update_foreach
 from rung.optim._moment import MOMENTS, write
+from rung.optim._write import (
+    Scalar,
+    Step,
+    advance,
+    bias_correction,
+    working_gradient,
+    write_weight,
+)
 from rung.tensor.coded import CodedTensor
-
-Scalar = float | Tensor
-Step = int | Tensor
 
 
 def normalized_gradient(
-    grad: Tensor, exp_avg_sq: Tensor, step: Scalar, beta: float, clip: float
+    grad: Tensor, exp_avg_sq: Tensor, step: Step, beta: float, clip: float
 ) -> tuple[Tensor, Tensor]:
     """Second moment and clipped, normalised gradient (Algorithm 1, lines 2 and 3).
 
@@ -39,7 +44,7 @@ def normalized_gradient(
         (v, u), new tensors.
     """
     exp_avg_sq = exp_avg_sq * beta + (grad * grad) * (1 - beta)
-    typical = (exp_avg_sq / (1 - beta**step)).sqrt()
+    typical = (exp_avg_sq / bias_correction(beta, step)).sqrt()
     update = torch.where(typical > 0, grad / typical, 0.0).clamp(-clip, clip)
     return exp_avg_sq, update
 
@@ -49,7 +54,7 @@ def madam_update(
     grad: Tensor,
     exp_avg_sq: Tensor,
     max_weight: Tensor,
-    step: Scalar,
+    step: Step,
     lr: Scalar,
     beta: float,
     clip: float,
@@ -247,26 +252,3 @@ def _require_trainable(param: Tensor, scale: Tensor, name: str) -> None:
             "optimizer; or train it by addition: Madam(rung.optim.split_parameters(model)) gives "
             "biases and norm gains to AdamW."
         )
-
-
-def advance(step: Tensor, finite: Tensor | None, capturable: bool) -> Step:
-    """Count a step in place (a skipped one not); a number, or the tensor if capturable."""
-    step.add_(1 if finite is None else finite.to(step.dtype))
-    return step if capturable else int(step)
-
-
-def working_gradient(param: Tensor, maximize: bool) -> Tensor:
-    """The gradient in the dtype in which updates are computed, signed for descent."""
-    dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
-    assert param.grad is not None
-    grad = param.grad.to(dtype)
-    return -grad if maximize else grad
-
-
-def write_weight(param: Tensor, weight: Tensor, lr: Scalar, finite: Tensor | None) -> None:
-    """Assign a new weight, unless lr is 0: such a step must not even clamp."""
-    if isinstance(lr, Tensor):
-        moves = (lr != 0).to(param.device)
-        write(param, weight, moves if finite is None else moves & finite)
-    elif lr != 0:
-        write(param, weight, finite)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from rung.kernels.philox import key_from_seed
 from rung.tensor.coded import CodedTensor
 from rung.tensor.roles import roles
 
@@ -32,7 +33,8 @@ def split_parameters(model: nn.Module, additive: Collection[str] = ()) -> Parame
     """Tell the parameters that a multiplicative rule trains from those that AdamW should.
 
     Norm gains and biases go to the additive side, by the type of the module that holds them and by
-    their shape. Frozen parameters are in neither list; a tied parameter is in one list once.
+    their shape; so do weights that `rung.store_weights_` left in floating point. Frozen parameters
+    are in neither list; a tied parameter is in one list once.
 
     Args:
         model: Any module, before or after `rung.store_weights_`.
@@ -60,22 +62,25 @@ def split_parameters(model: nn.Module, additive: Collection[str] = ()) -> Parame
             f"The parameters are: {', '.join(role.name for role in found)}."
         )
     split = ParameterSplit([], [], ([], []))
+    stored = any(isinstance(role.parameter, CodedTensor) for role in found)
     for role in found:
         if not role.parameter.requires_grad:
             continue
-        if role.name in additive and isinstance(role.parameter, CodedTensor):
+        coded = isinstance(role.parameter, CodedTensor)
+        if role.name in additive and coded:
             raise ValueError(
                 f"{role.name} is stored in codes, which an additive rule can't move. Leave it out "
                 f"of the stored weights: rung.store_weights_(model, ..., skip=[{role.name!r}])."
             )
-        by_addition = role.additive_reason is not None or role.name in additive
+        left = stored and not coded
+        by_addition = left or role.additive_reason is not None or role.name in additive
         split.names[by_addition].append(role.name)
         (split.additive if by_addition else split.multiplicative).append(role.parameter)
     return split
 
 
 def init_zeros_(model: nn.Module, std: float = 0.01, seed: int = 0) -> list[str]:
-    """Initialise tensors that are all zero away from zero, in place.
+    """Initialise trainable tensors that are all zero away from zero, in place.
 
     A multiplicative rule can't move a weight at zero. The paper initialised such terms (biases)
     away from zero without saying how far; here they are drawn from NORMAL(0, std).
@@ -95,16 +100,16 @@ def init_zeros_(model: nn.Module, std: float = 0.01, seed: int = 0) -> list[str]
     """
     if not std > 0:
         raise ValueError(f"`std` must be positive; got std={std}.")
-    from rung.kernels.philox import key_from_seed
-
     changed = []
     for role in roles(model):
         parameter = role.parameter
         if isinstance(parameter, CodedTensor) or not parameter.is_floating_point():
             continue
+        if not parameter.requires_grad:
+            continue
         if parameter.numel() and not bool(parameter.any()):
             generator = torch.Generator().manual_seed(key_from_seed(seed, role.name))
-            noise = torch.randn(parameter.shape, generator=generator)
+            noise = torch.randn(parameter.shape, generator=generator, device="cpu")
             with torch.no_grad():
                 parameter.copy_(std * noise)
             changed.append(role.name)

@@ -12,7 +12,9 @@ def assign_(target: CodedTensor, source: Tensor) -> None:
     """Take over another weight in place.
 
     Codes of the same format are copied as they are, with scale, signs and key. Anything else is
-    rounded to the target's ladder, whose scale grows where the source is larger than the top rung.
+    rounded to the target's ladder. Its scale stays if the source fits under it; it becomes the
+    source's largest magnitude where that is larger, or where over 1 % of the source would fall off
+    the bottom of the ladder for no other reason than a scale too large.
 
     Raises:
         ValueError: Shapes differ; the source holds NaN or infinity; its signs are not those of the
@@ -29,7 +31,7 @@ def assign_(target: CodedTensor, source: Tensor) -> None:
                 part.copy_(getattr(source, name))
             return
         source = source.decode()
-    _round_from(target, source.detach().to(target.device, target.dtype))
+    _round_from(target, source.detach().to(target.device))
 
 
 def _same_kind(target: CodedTensor, source: CodedTensor) -> bool:
@@ -49,13 +51,22 @@ def _round_from(target: CodedTensor, values: Tensor) -> None:
                 "from the seed's. Store the model with signs='packed' before loading weights from "
                 "elsewhere."
             )
-    scale = torch.maximum(target.scale, _largest(values, target.scale))
+    largest = _largest(values, target.scale)
+    scale = torch.maximum(target.scale, largest)
+    if _share_under(values, scale, target) > _share_under(values, largest, target) + 0.01:
+        scale = largest
     require_positive(scale)
     encoded = target.format.encode(values, scale=scale)
     target.scale.copy_(scale)
     target.codes.copy_(encoded.codes)
     if not target.seeded:
         target.signs.copy_(pack_signs(negative))
+
+
+def _share_under(values: Tensor, scale: Tensor, target: CodedTensor) -> float:
+    """Share of the values that are not zero and under the bottom rung of a scale."""
+    under = (values != 0) & (values.abs() < scale * target.format.smallest)
+    return float(under.double().mean()) if values.numel() else 0.0
 
 
 def _largest(values: Tensor, scale: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rung.formats import Ladder, get, name_of
+from rung.formats.scaling import require_broadcast
 from rung.kernels import ladder as kernel
 from rung.kernels.philox import key_from_seed
 from rung.kernels.signs import seeded_signs, unpack_signs
@@ -143,6 +144,13 @@ class CodedTensor(Tensor):
                 f"meta {', '.join(meta)}. Take both from `to_parts()` and `meta()`."
             )
         fmt = Ladder(meta["bits"], meta["base_precision"])
+        codes, scale, signs = parts["codes"], parts["scale"], parts["signs"]
+        if signs.numel() not in (0, (codes.numel() + 7) // 8):
+            raise ValueError(
+                f"Signs of {codes.numel()} weights take {(codes.numel() + 7) // 8} bytes, or none "
+                f"if seeded; got {signs.numel()}. Take all parts from the same tensor."
+            )
+        require_broadcast(scale, codes.shape)
         if parts["codes"].dtype != fmt.code_dtype:
             raise ValueError(
                 f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {parts['codes'].dtype}. "
@@ -163,6 +171,25 @@ class CodedTensor(Tensor):
         )
 
     # -- the protocols that PyTorch asks for -------------------------------------------------
+
+    def share_memory_(self) -> "CodedTensor":
+        """Move the parts to shared memory, for other processes."""
+        for part in self.to_parts().values():
+            part.share_memory_()  # type: ignore[no-untyped-call]
+        return self
+
+    def is_shared(self) -> bool:
+        """Whether the parts are in shared memory."""
+        return all(
+            part.is_shared()  # type: ignore[no-untyped-call]
+            for part in self.to_parts().values()
+        )
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "A weight that lives in codes has no float memory to share by DLPack; got a "
+            "CodedTensor. Share `weight.decode()` or the parts of `weight.to_parts()`."
+        )
 
     def __tensor_flatten__(self) -> tuple[list[str], tuple[Ladder, torch.dtype]]:
         return list(_PARTS), (self.format, self.dtype)
@@ -203,9 +230,14 @@ class CodedTensor(Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        from rung.tensor.assign import assign_
         from rung.tensor.compute import computes, decode_and_call
 
         kwargs = kwargs or {}
+        if func == _SET_DATA and isinstance(args[0], CodedTensor):
+            return assign_(*args)
+        if func is Tensor.__setitem__ and isinstance(args[0], CodedTensor):
+            raise lost_write("weight[...] = values")
         if computes(func):
             return decode_and_call(func, args, kwargs)
         with torch._C.DisableTorchFunctionSubclass():
@@ -222,6 +254,18 @@ class CodedTensor(Tensor):
         from rung.tensor.dispatch import dispatch
 
         return dispatch(func, args, kwargs or {})
+
+
+# What ``weight.data = values`` calls.
+_SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+
+
+def lost_write(operation: str) -> RuntimeError:
+    """The error of every in-place operation whose result codes can't keep."""
+    return RuntimeError(
+        f"{operation} would write floats into a weight that lives in codes, and the result would "
+        "be lost. Move it with rung.optim.BBitMadam, or assign to it with `weight.copy_(values)`."
+    )
 
 
 def _rebuild(

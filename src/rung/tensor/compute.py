@@ -61,6 +61,10 @@ class _Decode(torch.autograd.Function):
 
 def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function with decoded weights, saving codes where it would save floats."""
+    # torch.func's transforms differentiate through the operators below instead.
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **kwargs)
     sources: dict[int, CodedTensor] = {}
     decoded: dict[int, Tensor] = {}
 
@@ -94,16 +98,31 @@ class _Recipe:
 
 
 def _pack(sources: dict[int, CodedTensor]) -> Callable[[Tensor], Any]:
+    # Hooks of a caller (activation checkpointing, offloading) still get what is not a weight: of
+    # several pairs of hooks autograd asks the innermost only.
+    outer = torch._C._autograd._top_saved_tensors_default_hooks(False)
+
     def pack(saved: Tensor) -> Any:
-        if saved.layout != torch.strided or not saved.numel():
-            return saved
-        weight = sources.get(saved.untyped_storage().data_ptr())
-        return saved if weight is None else _Recipe(weight, saved)
+        weight = None
+        if saved.layout == torch.strided and saved.numel():
+            weight = sources.get(saved.untyped_storage().data_ptr())
+        if weight is not None:
+            return _Recipe(weight, saved)
+        return saved if outer is None else _Outer(outer[1], outer[0](saved))
 
     return pack
 
 
+class _Outer:
+    """What an outer pair of hooks packed, with its way back."""
+
+    def __init__(self, unpack: Callable[[Any], Tensor], packed: Any) -> None:
+        self.unpack, self.packed = unpack, packed
+
+
 def _unpack(packed: Any) -> Tensor:
+    if isinstance(packed, _Outer):
+        return packed.unpack(packed.packed)
     if not isinstance(packed, _Recipe):
         return packed  # type: ignore[no-any-return]
     if packed.current_version() != packed.version:

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rung.tensor.assign import assign_
-from rung.tensor.coded import CodedTensor
+from rung.tensor.coded import CodedTensor, lost_write
 
 aten = torch.ops.aten
 _HANDLERS: dict[Any, Callable[..., Any]] = {}
@@ -31,18 +31,21 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """
     if func in _HANDLERS:
         return _HANDLERS[func](func, *args, **kwargs)
-    mutated = [
-        value
-        for argument, value in zip(func._schema.arguments, args, strict=False)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
-    if any(isinstance(value, CodedTensor) for value in mutated):
-        raise RuntimeError(
-            f"{func} would write floats into a weight that lives in codes, and the result would be "
-            "lost. Move it with rung.optim.BBitMadam, or assign to it with `weight.copy_(values)`."
-        )
+    if any(isinstance(value, CodedTensor) for value in _written(func, args, kwargs)):
+        raise lost_write(str(func))
     args, kwargs = tree_map_only(CodedTensor, CodedTensor.decode, (args, kwargs))
     return func(*args, **kwargs)
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Every value that an operator writes: positional, by keyword (``out=``), in lists."""
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    return [
+        leaf
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+        for leaf in tree_leaves(given.get(argument.name))
+    ]
 
 
 @_handles(aten.detach.default, aten.alias.default)
@@ -75,6 +78,16 @@ def _copy(func: Any, target: Tensor, source: Tensor, non_blocking: bool = False)
         assert isinstance(source, CodedTensor)
         target.copy_(source.decode(), non_blocking)
     return target
+
+
+@_handles(aten.empty_like.default)
+def _empty_like(func: Any, weight: CodedTensor, **kwargs: Any) -> Tensor:
+    """Where ``module.to_empty()`` leads: codes to be loaded later. Elsewhere a float buffer."""
+    if weight.device.type == "meta" and kwargs.get("device") is not None:
+        return weight.with_parts(
+            lambda part: torch.empty_like(part, device=kwargs["device"]), weight.dtype
+        )
+    return func(weight.decode(), **kwargs)  # type: ignore[no-any-return]
 
 
 @_handles(aten.is_pinned.default)

@@ -174,6 +174,8 @@ def _left_because(role: Role, skip: Collection[str]) -> str | None:
         return "frozen (requires_grad=False)"
     if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse for m, _ in role.owners):
         return "sparse gradients"
+    if any(getattr(m, "max_norm", None) is not None for m, _ in role.owners):
+        return "embedding with max_norm, which rescales rows in place"
     if any(getattr(m, "padding_idx", None) is not None for m, _ in role.owners):
         return "embedding with a padding row, which must stay 0"
     return role.additive_reason
