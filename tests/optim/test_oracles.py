@@ -118,7 +118,6 @@ def test_bbit_codes_equal_the_integer_oracle(bits, rounding, shape, weight_decay
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_a_capturable_step_gives_the_same_codes(rounding):
     runs = []
     for capturable in (False, True):
@@ -132,6 +131,7 @@ def test_a_capturable_step_gives_the_same_codes(rounding):
     assert torch.equal(*runs)
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_strides_slices_and_threads_do_not_change_codes(rounding, monkeypatch):
     weight = randn(60, 40, seed=3)
     grads = list(gradients((60, 40), 5))
