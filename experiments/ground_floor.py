@@ -58,8 +58,8 @@ def train(argv: list[str], out: Path) -> dict:
     return json.loads(summary.read_text())
 
 
-def record(label: str, argv: list[str], summary: dict, out: Path) -> dict:
-    """What is quoted of one run."""
+def record(label: str, argv: list[str], summary: dict, out: Path, data_dir: str | None) -> dict:
+    """What is quoted of one run; where the data lay on this machine is nobody's business."""
     config = json.loads((out / "config.json").read_text())
     keep = (
         "optimizer",
@@ -74,7 +74,8 @@ def record(label: str, argv: list[str], summary: dict, out: Path) -> dict:
     )
     row = {"label": label, "command": " ".join(["rung", "train", *argv])}
     row |= {key: summary[key] for key in keep}
-    row |= {"lr": config["lr"], "data": config["data"], "environment": summary["environment"]}
+    data = config["data"].replace(data_dir, "DATA_DIR") if data_dir else config["data"]
+    row |= {"lr": config["lr"], "data": data, "environment": summary["environment"]}
     return row
 
 
@@ -98,7 +99,10 @@ def main() -> None:
     data = ["--data-dir", options.data_dir] if options.data_dir else []
     with ThreadPoolExecutor(options.jobs) as pool:
         summaries = list(pool.map(lambda job: train([*job[1], *data], job[2]), jobs))
-    rows = [record(*job[:2], summary, job[2]) for job, summary in zip(jobs, summaries, strict=True)]
+    rows = [
+        record(*job[:2], summary, job[2], options.data_dir)
+        for job, summary in zip(jobs, summaries, strict=True)
+    ]
     result = {"experiment": options.name, "note": options.note, "runs": rows}
     target = ROOT / "experiments" / "results" / f"{options.name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
