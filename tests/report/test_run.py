@@ -19,7 +19,7 @@ def test_a_whole_run_folder_is_read(make_run):
 
 def test_a_run_is_frozen(make_run):
     run = read_run(make_run())
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="cannot assign to field 'config'"):
         run.config = {}
 
 

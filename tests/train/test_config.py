@@ -24,7 +24,7 @@ def test_every_recipe_has_a_configuration_for_every_optimizer(name, optimizer):
 def test_a_variant_edits_fields():
     variant = replace(digits(), seed=3, epochs=2)
     assert (variant.seed, variant.epochs, variant.lr) == (3, 2, digits().lr)
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="cannot assign to field 'seed'"):
         variant.seed = 4
 
 
