@@ -107,8 +107,8 @@ def digits_line() -> str:
     )
     return (
         f"**{100 * ours:.2f} % with {held:.2f} bytes a weight in training, weights and optimizer "
-        f"state together; AdamW in float32 {100 * theirs:.2f} % with {baseline:.2f}** (scikit-learn's digits, "
-        f"test accuracy, mean of {len(eight)} seeds).\n"
+        f"state together; AdamW in float32 {100 * theirs:.2f} % with {baseline:.2f}** "
+        f"(scikit-learn's digits, test accuracy, mean of {len(eight)} seeds).\n"
     )
 
 
