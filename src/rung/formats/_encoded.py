@@ -12,12 +12,16 @@ class Encoded:
 
     Attributes:
         codes: Integer codes in the shape of the encoded tensor, uint8 or int16.
-        signs: uint8, eight signs to a byte in flat order; a set bit is negative.
-        scale: 0-d, or one entry per index of an axis, broadcastable to the codes.
+        signs: uint8, eight signs to a byte in flat order, a set bit is negative; None where the
+            codes hold the signs themselves (`LNS`).
+        scale: 0-d, or one entry per index of an axis, broadcastable to the codes; of shape
+            (..., blocks) where blocks along the last dimension have scales of their own.
         dtype: dtype that `decode` returns.
+        block: Length of the blocks, or None.
     """
 
     codes: Tensor
-    signs: Tensor
+    signs: Tensor | None
     scale: Tensor
     dtype: torch.dtype
+    block: int | None = None

@@ -1,21 +1,30 @@
 """Named formats: instances only."""
 
-from rung.formats.ladder import Ladder
+import re
 
-_CATALOG: dict[str, Ladder] = {f"ladder{bits}": Ladder(bits) for bits in range(2, 17)}
+from rung.formats.ladder import Ladder
+from rung.formats.lns import LNS
+
+_LADDERS = {f"ladder{bits}": Ladder(bits) for bits in range(2, 17)}
+# gamma = 2^(B - 5) keeps about 15.9 octaves at every width; 4 bits can't have less than 1.
+_LNS = {f"lns{bits}": LNS(bits, 1 << max(0, bits - 5)) for bits in range(4, 17)}
+_CATALOG: dict[str, Ladder | LNS] = {**_LADDERS, **_LNS}
+_LNS_NAME = re.compile(r"lns(\d+)(?:_b(\d+))?(\+zero)?")
 
 
 def names() -> tuple[str, ...]:
-    """All names that `get` knows."""
+    """The names of the catalog; `get` knows variants of the LNS ones besides."""
     return tuple(_CATALOG)
 
 
-def get(name: str | Ladder) -> Ladder:
+def get(name: "str | Ladder | LNS") -> "Ladder | LNS":
     """The format of a name; a format passes through.
 
     Args:
         name: ``"ladder2"`` to ``"ladder16"`` (the range of the paper's 12-bit ladder at every
-            width), or a format.
+            width); ``"lns4"`` to ``"lns16"`` (about 16 octaves at every width but 4 bits, which has
+            7; ``lns8`` has base factor 8); ``"lns8_b4"`` for another base factor; with ``"+zero"``
+            at the end, code e = 0 is exactly 0. Or a format.
 
     Raises:
         ValueError: No format has this name; the text lists those that exist.
@@ -24,19 +33,36 @@ def get(name: str | Ladder) -> Ladder:
     Example:
         >>> get("ladder12")
         Ladder(bits=12, base_precision=0.001)
+        >>> get("lns6_b4+zero")
+        LNS(bits=6, base_factor=4, zero=True, underflow='saturate', power_of_two_scale=False)
     """
-    if isinstance(name, Ladder):
+    if isinstance(name, Ladder | LNS):
         return name
     if not isinstance(name, str):
-        raise TypeError(f"A format is a name or a Ladder; got {type(name).__name__}.")
-    if name not in _CATALOG:
-        raise ValueError(f"Unknown format {name!r}; the formats are: {', '.join(names())}.")
-    return _CATALOG[name]
+        raise TypeError(f"A format is a name, a Ladder or an LNS; got {type(name).__name__}.")
+    if name in _CATALOG:
+        return _CATALOG[name]
+    variant = _LNS_NAME.fullmatch(name)
+    if variant is None:
+        raise ValueError(
+            f"Unknown format {name!r}; the formats are: {', '.join(names())}; an LNS of another "
+            "base factor is named like 'lns8_b4', one with a zero code like 'lns8+zero'."
+        )
+    bits, factor, zero = variant.groups()
+    default = max(0, int(bits) - 5)
+    return LNS(int(bits), int(factor) if factor else 1 << min(default, 11), zero=bool(zero))
 
 
-def name_of(fmt: Ladder) -> str:
-    """Catalog name of a format, or its repr when it has none."""
+def name_of(fmt: object) -> str:
+    """Catalog name of a format (variants of LNS included), or its repr when it has none."""
     for name, known in _CATALOG.items():
         if known == fmt:
+            return name
+    if isinstance(fmt, LNS):
+        usual = _CATALOG.get(f"lns{fmt.bits}")
+        same = isinstance(usual, LNS) and usual.base_factor == fmt.base_factor
+        factor = "" if same else f"_b{fmt.base_factor}"
+        name = f"lns{fmt.bits}{factor}{'+zero' if fmt.zero else ''}"
+        if fmt == LNS(fmt.bits, fmt.base_factor, fmt.zero):
             return name
     return repr(fmt)

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource, resolve
+from rung.formats.grouping import Axis, groups_of
 from rung.formats.scaling import (
     largest_magnitude,
     require_broadcast,
     require_finite,
     require_positive,
+    require_real,
 )
 from rung.kernels import ladder as kernel
 from rung.kernels.signs import pack_signs, unpack_signs
@@ -117,31 +119,45 @@ class Ladder:
     def encode(
         self,
         x: Tensor,
-        axis: int | None = None,
+        axis: Axis = None,
         rounding: str = "nearest",
         generator: torch.Generator | CounterSource | None = None,
         scale: Tensor | float | None = None,
+        *,
+        block: int | None = None,
+        nonfinite: str = "raise",
     ) -> Encoded:
         """Codes, signs and scale of a tensor.
 
         Args:
-            x: Real floating-point tensor of any shape, finite.
-            axis: None for one scale, or the dimension whose every index gets a scale of its own.
+            x: Real floating-point tensor of any shape.
+            axis: None for one scale; a dimension, or several, whose every index gets a scale of its
+                own.
             rounding: ``"nearest"`` (in the log domain, ties to even codes) or ``"stochastic"`` (one
                 of the two neighbours, unbiased in the decoded value).
             generator: For stochastic rounding: a torch.Generator, from which one number is drawn,
                 or a `CounterSource`.
-            scale: W_max, positive, broadcastable to `x`. Default: the largest magnitude of `x`, or
-                of each index of `axis`.
+            scale: W_max, positive, broadcastable to `x` (of shape (..., blocks) with `block`).
+                Default: the largest magnitude of each group.
+            block: Give blocks of so many elements along the last dimension a scale each.
+            nonfinite: ``"raise"``, or ``"propagate"``: a group that holds NaN or infinity gets
+                scale NaN and decodes to NaN as a whole.
 
         Returns:
             `Encoded`: codes of x's shape, packed signs, scale, and x's dtype.
 
         Raises:
-            ValueError: x holds NaN or infinity; a scale is zero, negative or not finite (an
-                all-zero tensor has no scale); unknown rounding; no such axis.
+            ValueError: x holds NaN or infinity and `nonfinite` is ``"raise"``; a scale is zero,
+                negative or not finite (an all-zero group has no scale); unknown rounding; no such
+                axis; a block that is not positive.
             TypeError: x is not a real floating-point tensor.
         """
+        if block is not None:
+            return self._encode_blocks(x, axis, rounding, generator, scale, block, nonfinite)
+        if nonfinite == "propagate":
+            return self._encode_propagating(x, axis, rounding, generator, scale)
+        if nonfinite != "raise":
+            raise ValueError(f"`nonfinite` must be 'raise' or 'propagate'; got {nonfinite!r}.")
         require_finite(x)
         key, offset = resolve(rounding, generator, x.device)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -155,20 +171,65 @@ class Ladder:
         )
         return Encoded(kernel.store_codes(codes, self.bits), pack_signs(x < 0), scale, x.dtype)
 
+    def _encode_blocks(
+        self,
+        x: Tensor,
+        axis: Axis,
+        rounding: str,
+        generator: torch.Generator | CounterSource | None,
+        scale: Tensor | float | None,
+        block: int,
+        nonfinite: str,
+    ) -> Encoded:
+        groups = groups_of(x, axis, block)
+        rows = groups.to_rows(x)
+        if scale is not None:
+            scale = torch.as_tensor(scale, device=x.device)
+            scale = scale.expand(groups.scale_shape).reshape(-1, 1)
+        encoded = self.encode(rows, 0, rounding, generator, scale, nonfinite=nonfinite)
+        codes = groups.from_rows(encoded.codes).contiguous()
+        return Encoded(
+            codes, pack_signs(x < 0), encoded.scale.reshape(groups.scale_shape), x.dtype, block
+        )
+
+    def _encode_propagating(
+        self,
+        x: Tensor,
+        axis: Axis,
+        rounding: str,
+        generator: torch.Generator | CounterSource | None,
+        scale: Tensor | float | None,
+    ) -> Encoded:
+        require_real(x)
+        bad = ~torch.isfinite(largest_magnitude(x, axis))
+        finite = torch.where(bad, 1.0, x).to(x.dtype)
+        encoded = self.encode(finite, axis, rounding, generator, scale)
+        poisoned = torch.where(bad, torch.nan, encoded.scale)
+        return Encoded(encoded.codes, encoded.signs, poisoned, x.dtype)
+
     def decode(self, encoded: Encoded) -> Tensor:
         """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
-        magnitudes = kernel.decode_magnitudes(
-            encoded.codes, encoded.scale, self.bits, self.base_precision
-        )
+        assert encoded.signs is not None
+        scale = encoded.scale
+        if encoded.block is not None:
+            length = encoded.codes.shape[-1]
+            scale = scale.repeat_interleave(encoded.block, dim=-1)[..., :length]
+        magnitudes = kernel.decode_magnitudes(encoded.codes, scale, self.bits, self.base_precision)
         signs = unpack_signs(encoded.signs, 0, magnitudes.numel(), magnitudes.dtype)
         return (magnitudes * signs.reshape(magnitudes.shape)).to(encoded.dtype)
 
     def quantize(
         self,
         x: Tensor,
-        axis: int | None = None,
+        axis: Axis = None,
         rounding: str = "nearest",
         generator: torch.Generator | CounterSource | None = None,
+        scale: Tensor | float | None = None,
+        *,
+        block: int | None = None,
+        nonfinite: str = "raise",
     ) -> Tensor:
         """``decode(encode(x))``: the same shape and dtype, values on the ladder."""
-        return self.decode(self.encode(x, axis, rounding, generator))
+        return self.decode(
+            self.encode(x, axis, rounding, generator, scale, block=block, nonfinite=nonfinite)
+        )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from rung.formats.ladder import Ladder
+from rung.formats.lns import LNS
 
 
 def ladder_encode(x: float, fmt: Ladder, scale: float) -> tuple[int, int]:
@@ -28,3 +29,33 @@ def ladder_decode(sign: int, code: int, fmt: Ladder, scale: float) -> float:
     """The value sign * scale * exp(-code * base_precision), float32 as the tensor version's."""
     rung = np.float32(math.exp(-code * fmt.base_precision))
     return float(np.float32(sign) * (rung * np.float32(scale)))
+
+
+def lns_encode(x: float, fmt: LNS, scale: float) -> tuple[int, int]:
+    """Sign (+1 or -1) and exponent code e of a number, by the published formula.
+
+        e = clamp(round(gamma * log2(|x| / s)), 0, 2^(B-1) - 1)
+
+    Args:
+        x: A finite number.
+        fmt: The number system.
+        scale: Value of the largest code, > 0.
+
+    Source: Zhao et al. 2021, arXiv:2106.13914, multi-base logarithmic number system.
+    """
+    sign = -1 if math.copysign(1.0, x) < 0 else 1
+    if x == 0:
+        return sign, 0
+    last = fmt.levels - 1
+    # s = scale * 2^(-last / gamma), with the power taken out of the logarithm.
+    e = round(fmt.base_factor * (math.log2(abs(x)) - math.log2(scale))) + last
+    smallest = int(fmt.zero and fmt.underflow == "saturate")
+    return sign, min(max(e, smallest), last)
+
+
+def lns_decode(sign: int, code: int, fmt: LNS, scale: float) -> float:
+    """The value sign * scale * 2^((e - last) / gamma), float32 as the tensor version's."""
+    if fmt.zero and code == 0:
+        return 0.0
+    power = np.float32(2.0 ** ((code - fmt.levels + 1) / fmt.base_factor))
+    return float(np.float32(sign) * (power * np.float32(scale)))

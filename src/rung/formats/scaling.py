@@ -5,6 +5,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rung.formats.grouping import Axis, groups_of
+
+
+def require_real(x: Tensor) -> None:
+    """Refuse anything but a real floating-point tensor.
+
+    Raises:
+        TypeError: Not a real floating-point tensor.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"`x` must be a real floating-point tensor; got {got}.")
+
 
 def require_finite(x: Tensor) -> None:
     """Refuse anything but a real floating-point tensor without NaN and infinity.
@@ -13,9 +26,7 @@ def require_finite(x: Tensor) -> None:
         TypeError: Not a real floating-point tensor.
         ValueError: NaN or infinity in it; the text counts them.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"`x` must be a real floating-point tensor; got {got}.")
+    require_real(x)
     bad = x.numel() - int(torch.isfinite(x).sum())
     if bad:
         raise ValueError(
@@ -53,7 +64,7 @@ def require_broadcast(scale: Tensor, shape: torch.Size) -> None:
         )
 
 
-def largest_magnitude(x: Tensor, axis: int | None) -> Tensor:
+def largest_magnitude(x: Tensor, axis: Axis) -> Tensor:
     """Largest |x|: 0-d, or of shape (1, ..., n, ..., 1) with one entry per index of `axis`.
 
     An empty tensor gets 1, so that it has a scale like any other.
@@ -66,7 +77,7 @@ def largest_magnitude(x: Tensor, axis: int | None) -> Tensor:
     return keep_axis(x, axis, lambda other: x.abs().amax(dim=other, keepdim=True))
 
 
-def root_mean_square(x: Tensor, axis: int | None) -> Tensor:
+def root_mean_square(x: Tensor, axis: Axis) -> Tensor:
     """RMS of x in float32 (float64 for float64): 0-d, or one entry per index of `axis`."""
     wide = x.detach().to(torch.float64)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -77,19 +88,14 @@ def root_mean_square(x: Tensor, axis: int | None) -> Tensor:
     return rms.to(dtype)
 
 
-def keep_axis(x: Tensor, axis: int, reduce: Callable[[list[int]], Tensor]) -> Tensor:
-    """Reduce over every dimension but `axis`.
+def keep_axis(x: Tensor, axis: Axis, reduce: Callable[[list[int]], Tensor]) -> Tensor:
+    """Reduce over every dimension but those of `axis`.
 
     Raises:
         ValueError: x has no such axis.
     """
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(
-            f"`axis` must be a dimension of the tensor, from {-x.ndim} to {x.ndim - 1}; "
-            f"got axis={axis} for shape {tuple(x.shape)}."
-        )
-    other = [dim for dim in range(x.ndim) if dim != axis % x.ndim]
+    groups = groups_of(x, axis)
     if not x.numel():
-        shape = [x.shape[dim] if dim == axis % x.ndim else 1 for dim in range(x.ndim)]
-        return torch.ones(shape, dtype=x.dtype, device=x.device)
+        return torch.ones(groups.scale_shape, dtype=x.dtype, device=x.device)
+    other = [dim for dim in range(x.ndim) if dim not in groups.kept]
     return reduce(other) if other else x.abs()
