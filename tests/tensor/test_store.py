@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import rung
-from rung.formats import Ladder
+from rung.formats import LNS, Ladder
+from rung.kernels import lns
 from rung.kernels.ladder import load_codes
 from rung.tensor import CodedTensor, stored_bytes
 
@@ -34,13 +35,14 @@ def net():
     return Net()
 
 
-def test_the_report_names_every_parameter_once_with_format_or_reason(net):
-    report = rung.store_weights_(net, "ladder8")
+@pytest.mark.parametrize("fmt", ["ladder8", "lns16", "lns8"])
+def test_the_report_names_every_parameter_once_with_format_or_reason(net, fmt):
+    report = rung.store_weights_(net, fmt)
     kinds = {entry.name: (entry.format, entry.reason) for entry in report.entries}
     assert kinds == {
         "scale": (None, "1-d (bias, gain or scalar)"),
-        "embed.weight": ("ladder8", None),
-        "conv.weight": ("ladder8", None),
+        "embed.weight": (fmt, None),
+        "conv.weight": (fmt, None),
         "conv.bias": (None, "1-d (bias, gain or scalar)"),
         "norm.weight": (None, "parameter of LayerNorm"),
         "norm.bias": (None, "parameter of LayerNorm"),
@@ -55,22 +57,31 @@ def test_the_report_names_every_parameter_once_with_format_or_reason(net):
     assert net.embed.weight.grad is not None
 
 
-def test_scale_is_the_bound_times_the_rms(net):
+@pytest.mark.parametrize("fmt", ["ladder12", "lns16"])
+def test_scale_is_the_bound_times_the_rms(net, fmt):
     rms = float(net.conv.weight.detach().square().mean().sqrt())
-    rung.store_weights_(net, "ladder12", scale_bound=2.0)
+    rung.store_weights_(net, fmt, scale_bound=2.0)
     assert float(net.conv.weight.scale) == pytest.approx(2 * rms, rel=1e-6)
 
 
-def test_one_scale_per_output_channel_on_request(net):
+def test_a_format_of_powers_of_two_gets_such_scales(net):
     rms = net.conv.weight.detach().square().mean(dim=(1, 2), keepdim=True).sqrt()
-    rung.store_weights_(net, "ladder12", axis=0)
+    rung.store_weights_(net, LNS(16, 2048, power_of_two_scale=True), axis=0)
+    torch.testing.assert_close(net.conv.weight.scale, 2 ** (3 * rms).log2().ceil())
+
+
+@pytest.mark.parametrize("fmt", ["ladder12", "lns16"])
+def test_one_scale_per_output_channel_on_request(net, fmt):
+    rms = net.conv.weight.detach().square().mean(dim=(1, 2), keepdim=True).sqrt()
+    rung.store_weights_(net, fmt, axis=0)
     torch.testing.assert_close(net.conv.weight.scale, 3 * rms)
     net(torch.zeros(2, 5, dtype=torch.long)).sum().backward()
 
 
-def test_packed_signs_keep_a_trained_model_within_half_a_rung(net):
+@pytest.mark.parametrize("fmt", ["ladder12", "lns8", "lns16"])
+def test_packed_signs_keep_a_trained_model_within_half_a_rung(net, fmt):
     before = net.conv.weight.detach().clone()
-    rung.store_weights_(net, "ladder12", signs="packed")
+    rung.store_weights_(net, fmt, signs="packed")
     after = net.conv.weight.detach().decode()
     fmt, scale = net.conv.weight.format, float(net.conv.weight.scale)
     inside = (before.abs() < scale) & (before.abs() > scale * fmt.smallest)
@@ -92,7 +103,43 @@ def test_uniform_codes_are_uniform_and_independent_of_signs():
     assert abs(correlation) < 4 / codes.numel() ** 0.5
 
 
-def test_codes_do_not_depend_on_the_order_of_parameters():
+@pytest.mark.parametrize("fmt", ["lns4", "lns8", "lns16"])
+def test_uniform_lns_codes_have_uniform_exponents_and_the_signs_that_were(fmt):
+    model = nn.Linear(400, 500, bias=False)
+    before = model.weight.detach().clone()
+    rung.store_weights_(model, fmt, init="uniform", seed=3)
+    stored = model.weight.detach()
+    e = lns.exponents(stored.codes, stored.format.bits).flatten()
+    counts = torch.bincount(e * 8 // stored.format.levels, minlength=8).double()
+    expected = e.numel() / 8
+    assert len(counts) == 8
+    assert float(((counts - expected) ** 2 / expected).sum()) < 24.3  # 99.9 %, 7 degrees
+    assert torch.equal(stored.decode().sign(), before.sign())
+
+
+@pytest.mark.parametrize("fmt", ["lns8", "lns16"])
+def test_an_lns_keeps_signs_whether_told_to_or_not(fmt):
+    weights = []
+    for options in ({}, {"signs": None}, {"signs": "packed"}):
+        torch.manual_seed(0)
+        model = nn.Linear(9, 5)
+        before = model.weight.detach().clone()
+        rung.store_weights_(model, fmt, **options)
+        assert torch.equal(model.weight.detach().decode().sign(), before.sign())
+        weights.append(model.weight.codes)
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("fmt", "code_bytes"), [("lns16", 2), ("lns10", 2), ("lns8", 1)])
+def test_an_lns_weight_takes_its_codes_a_scale_and_a_key(fmt, code_bytes):
+    model = nn.Linear(64, 32, bias=False)
+    report = rung.store_weights_(model, fmt)
+    assert report.bytes_after == 64 * 32 * code_bytes + 12
+
+
+@pytest.mark.parametrize("fmt", ["ladder8", "lns8"])
+def test_codes_do_not_depend_on_the_order_of_parameters(fmt):
     torch.manual_seed(0)
     a, b = nn.Linear(9, 5), nn.Linear(5, 3)
     weights = [a.weight.detach().clone(), b.weight.detach().clone()]
@@ -103,7 +150,7 @@ def test_codes_do_not_depend_on_the_order_of_parameters():
             layer = nn.Linear(9, 5) if name == "a" else nn.Linear(5, 3)
             layer.weight = nn.Parameter(weights[name == "b"].clone())
             model[name] = layer
-        rung.store_weights_(model, "ladder8", init="uniform", seed=4)
+        rung.store_weights_(model, fmt, init="uniform", seed=4)
         decoded.append({name: model[name].weight.detach().decode() for name in order})
     for name in ("a", "b"):
         assert torch.equal(decoded[0][name], decoded[1][name])
@@ -146,6 +193,8 @@ def test_refusals_leave_the_model_as_it_was():
     refused(model, "Unknown format 'ladder1'; the formats are: ladder2", format="ladder1")
     refused(model, "`init` must be 'round' or 'uniform'; got 'normal'", init="normal")
     refused(model, "`signs` must be 'seed' or 'packed'; got 'none'", signs="none")
+    refused(model, "is for ladders.*got lns16.*Leave `signs` out", format="lns16", signs="seed")
+    refused(model, "must have no zero.*got LNS", format=LNS(16, 2048, zero=True))
     refused(model, "`scale_bound` must be positive; got scale_bound=0", scale_bound=0)
     refused(
         model,
@@ -172,6 +221,10 @@ def test_a_model_is_stored_once():
     rung.store_weights_(model, "ladder8")
     with pytest.raises(ValueError, match="weight is already stored as ladder8; store a model once"):
         rung.store_weights_(model, Ladder(8, 0.02))
+    model = nn.Linear(3, 3)
+    rung.store_weights_(model, "lns16")
+    with pytest.raises(ValueError, match="weight is already stored as lns16; store a model once"):
+        rung.store_weights_(model, "lns16")
 
 
 def tensor_bytes(model):
@@ -192,8 +245,9 @@ def tensor_bytes(model):
     return total
 
 
-def test_no_hidden_float_copy_is_reachable_from_the_model(net):
-    report = rung.store_weights_(net, "ladder8")
+@pytest.mark.parametrize("fmt", ["ladder8", "lns16", "lns8"])
+def test_no_hidden_float_copy_is_reachable_from_the_model(net, fmt):
+    report = rung.store_weights_(net, fmt)
     assert tensor_bytes(net) == report.bytes_after
 
 

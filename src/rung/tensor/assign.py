@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from rung.formats.scaling import require_finite, require_positive
-from rung.kernels.signs import pack_signs
+from rung.tensor._parts import allowed_scale, encode_parts
 from rung.tensor.coded import CodedTensor
 
 
@@ -12,9 +12,10 @@ def assign_(target: CodedTensor, source: Tensor) -> None:
     """Take over another weight in place.
 
     Codes of the same format are copied as they are, with scale, signs and key. Anything else is
-    rounded to the target's ladder. Its scale stays if the source fits under it; it becomes the
-    source's largest magnitude where that is larger, or where over 1 % of the source would fall off
-    the bottom of the ladder for no other reason than a scale too large.
+    rounded to the target's format, in which a zero becomes the smallest positive value. The scale
+    stays if the source fits under it; it becomes the source's largest magnitude where that is
+    larger, or where over 1 % of the source would fall off the bottom of the format for no other
+    reason than a scale too large.
 
     Raises:
         ValueError: Shapes differ; the source holds NaN or infinity; its signs are not those of the
@@ -56,15 +57,14 @@ def _round_from(target: CodedTensor, values: Tensor) -> None:
     if _share_under(values, scale, target) > _share_under(values, largest, target) + 0.01:
         scale = largest
     require_positive(scale)
-    encoded = target.format.encode(values, scale=scale)
-    target.scale.copy_(scale)
-    target.codes.copy_(encoded.codes)
-    if not target.seeded:
-        target.signs.copy_(pack_signs(negative))
+    scale = allowed_scale(target.format, scale)
+    signs = "seed" if target.seeded else "packed"
+    for name, part in encode_parts(target.format, values, scale, signs).items():
+        getattr(target, name).copy_(part)
 
 
 def _share_under(values: Tensor, scale: Tensor, target: CodedTensor) -> float:
-    """Share of the values that are not zero and under the bottom rung of a scale."""
+    """Share of the values that are not zero and under the smallest code of a scale."""
     under = (values != 0) & (values.abs() < scale * target.format.smallest)
     return float(under.double().mean()) if values.numel() else 0.0
 

@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.formats import Ladder, get, name_of
-from rung.formats.scaling import require_broadcast
-from rung.kernels import ladder as kernel
+from rung.formats import name_of
+from rung.formats.scaling import require_positive
 from rung.kernels.philox import key_from_seed
-from rung.kernels.signs import seeded_signs, unpack_signs
+from rung.tensor import _parts
+from rung.tensor._parts import StoredFormat
 
 _PARTS = ("codes", "scale", "signs", "key")
-_META = ("bits", "base_precision", "dtype")
 
 
 class CodedTensor(Tensor):
@@ -21,35 +20,41 @@ class CodedTensor(Tensor):
 
     `shape`, `dtype` and `device` are those of the decoded weight; memory is that of the codes. Used
     in a layer it decodes for the forward pass, frees the floats, and decodes again for the backward
-    pass; its gradient is dense. It is moved by `rung.optim.BBitMadam` or by ``copy_``; every other
-    in-place operation is refused, because its result would be lost.
+    pass; its gradient is dense. It is moved by `rung.optim.BBitMadam` (ladders), by
+    `rung.optim.LNSMadam` (LNS) or by ``copy_``; every other in-place operation is refused, because
+    its result would be lost.
 
     Make one by `from_float`, or a whole model's by `rung.store_weights_`.
 
     Attributes:
-        codes: uint8 (B <= 8) or int16, the weight's shape.
-        scale: W_max, float32 (float64 for float64 weights), 0-d or broadcastable to the codes.
-        signs: uint8 of shape (ceil(n / 8),), one bit a weight; or empty, when every sign is
-            regenerated from the key, 0 bit a weight (Bernstein et al. 2020, section 7).
+        codes: uint8 (B <= 8) or int16, the weight's shape; an LNS's codes hold the sign in the top
+            bit of B (`rung.kernels.lns`).
+        scale: W_max, the value of the largest magnitude's code; float32 (float64 for float64
+            weights), 0-d or broadcastable to the codes.
+        signs: A ladder's: uint8 of shape (ceil(n / 8),), one bit a weight; or empty, when every
+            sign is regenerated from the key, 0 bit a weight (Bernstein et al. 2020, section 7).
+            Always empty for an LNS.
         key: 0-d int64; seeds this weight's random numbers (signs, stochastic rounding).
-        format: The `Ladder`.
+        format: The `Ladder`, or the `LNS` (one without a zero).
     """
 
     codes: Tensor
     scale: Tensor
     signs: Tensor
     key: Tensor
-    format: Ladder
+    format: StoredFormat
 
     @staticmethod
-    def __new__(cls, parts: Mapping[str, Tensor], fmt: Ladder, dtype: torch.dtype) -> "CodedTensor":
+    def __new__(
+        cls, parts: Mapping[str, Tensor], fmt: StoredFormat, dtype: torch.dtype
+    ) -> "CodedTensor":
         """Wrap parts that fit together, without a check."""
         codes = parts["codes"]
         return torch.Tensor._make_wrapper_subclass(
             cls, codes.shape, dtype=dtype, device=codes.device
         )
 
-    def __init__(self, parts: Mapping[str, Tensor], fmt: Ladder, dtype: torch.dtype) -> None:
+    def __init__(self, parts: Mapping[str, Tensor], fmt: StoredFormat, dtype: torch.dtype) -> None:
         self.codes, self.scale, self.signs, self.key = (parts[name] for name in _PARTS)
         self.format = fmt
 
@@ -59,58 +64,50 @@ class CodedTensor(Tensor):
     def from_float(
         cls,
         weight: Tensor,
-        fmt: Ladder | str,
+        fmt: StoredFormat | str,
         scale: Tensor | float,
         signs: str = "packed",
         seed: int = 0,
         name: str = "",
     ) -> "CodedTensor":
-        """Round a weight to the rungs nearest to it.
+        """Round a weight to the values of a format nearest to it.
 
         Args:
             weight: Real floating-point tensor, finite.
-            fmt: A `Ladder` or its name.
+            fmt: A `Ladder`, an `LNS` without a zero, or a name.
             scale: W_max > 0, broadcastable to the weight; larger magnitudes saturate.
-            signs: ``"packed"`` keeps the weight's signs at one bit each; ``"seed"`` draws new ones
-                from (seed, name), which is right for fresh weights and wrong for trained ones.
+            signs: ``"packed"`` keeps the weight's signs: at one bit each, or in an LNS's codes.
+                ``"seed"``, for ladders only, draws new ones from (seed, name), which is right for
+                fresh weights and wrong for trained ones.
             seed: Seed of the weight's random numbers: seeded signs, stochastic rounding.
             name: The parameter's name, so that parameters of one seed draw apart.
 
         Raises:
-            ValueError: NaN or infinity in the weight, a scale that is not positive, unknown
-                `signs`.
+            ValueError: NaN or infinity in the weight; a scale that is not positive; a format with
+                a zero; unknown `signs`, or seeded ones for an LNS.
             TypeError: The weight is not a real floating-point tensor.
         """
-        if signs not in ("seed", "packed"):
-            raise ValueError(f"`signs` must be 'seed' or 'packed'; got {signs!r}.")
-        fmt = get(fmt)
+        fmt = _parts.storable(fmt)
+        signs = _parts.resolve_signs(fmt, signs)
+        require_positive(torch.as_tensor(scale))
         weight = weight.detach()
-        encoded = fmt.encode(weight, scale=scale)
-        parts = {
-            "codes": encoded.codes.contiguous(),
-            "scale": encoded.scale.clone(),
-            "signs": encoded.signs if signs == "packed" else encoded.signs.new_empty(0),
-            "key": torch.tensor(key_from_seed(seed, name), device=weight.device),
-        }
+        parts = _parts.encode_parts(fmt, weight, scale, signs)
+        parts["key"] = torch.tensor(key_from_seed(seed, name), device=weight.device)
         return cls(parts, fmt, weight.dtype)
 
     def decode(self) -> Tensor:
         """The weight as a plain tensor of this shape, dtype and device."""
-        fmt = self.format
-        magnitudes = kernel.decode_magnitudes(self.codes, self.scale, fmt.bits, fmt.base_precision)
-        signs = self.sign_slice(0, magnitudes.numel(), magnitudes.dtype)
-        return magnitudes.mul_(signs.reshape(magnitudes.shape)).to(self.dtype)
+        values = _parts.decode_parts(self.format, self.codes, self.scale, self.signs, self.key)
+        return values.to(self.dtype)
 
     def sign_slice(self, start: int, count: int, dtype: torch.dtype) -> Tensor:
         """Signs (+1 or -1) of `count` weights from flat index `start`; shape (count,)."""
-        if self.seeded:
-            return seeded_signs(self.key, start, count, dtype)
-        return unpack_signs(self.signs, start, count, dtype)
+        return _parts.sign_slice(self.format, self.codes, self.signs, self.key, start, count, dtype)
 
     @property
     def seeded(self) -> bool:
         """Whether the signs come from the key rather than from stored bits."""
-        return self.signs.numel() == 0 < self.codes.numel()
+        return _parts.is_seeded(self.format, self.codes, self.signs)
 
     @property
     def stored_bytes(self) -> int:
@@ -124,8 +121,7 @@ class CodedTensor(Tensor):
     def meta(self) -> dict[str, Any]:
         """What `from_parts` needs besides the parts, as JSON values."""
         return {
-            "bits": self.format.bits,
-            "base_precision": self.format.base_precision,
+            **_parts.format_meta(self.format),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
@@ -134,28 +130,18 @@ class CodedTensor(Tensor):
         """The inverse of `to_parts` and `meta`.
 
         Raises:
-            ValueError: A part or a meta value is missing, or codes don't fit the format.
+            ValueError: A part or a meta value is missing, the format is of an unknown kind, or
+                codes don't fit it.
         """
         missing = [name for name in _PARTS if name not in parts]
-        missing += [name for name in _META if name not in meta]
+        missing += [name for name in (*_parts.meta_fields(meta), "dtype") if name not in meta]
         if missing:
             raise ValueError(
                 f"A coded tensor needs {', '.join(missing)}; got parts {', '.join(parts)} and "
                 f"meta {', '.join(meta)}. Take both from `to_parts()` and `meta()`."
             )
-        fmt = Ladder(meta["bits"], meta["base_precision"])
-        codes, scale, signs = parts["codes"], parts["scale"], parts["signs"]
-        if signs.numel() not in (0, (codes.numel() + 7) // 8):
-            raise ValueError(
-                f"Signs of {codes.numel()} weights take {(codes.numel() + 7) // 8} bytes, or none "
-                f"if seeded; got {signs.numel()}. Take all parts from the same tensor."
-            )
-        require_broadcast(scale, codes.shape)
-        if parts["codes"].dtype != fmt.code_dtype:
-            raise ValueError(
-                f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {parts['codes'].dtype}. "
-                "Take parts and meta from the same tensor."
-            )
+        fmt = _parts.format_from_meta(meta)
+        _parts.require_fit(fmt, parts["codes"], parts["scale"], parts["signs"])
         return cls(parts, fmt, getattr(torch, meta["dtype"]))
 
     def with_parts(self, change: Callable[[Tensor], Tensor], dtype: torch.dtype) -> "CodedTensor":
@@ -164,7 +150,7 @@ class CodedTensor(Tensor):
         return CodedTensor(parts, self.format, dtype)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        signs = "seed" if self.seeded else "packed"
+        signs = _parts.describe_signs(self.format, self.codes, self.signs)
         return (
             f"CodedTensor({name_of(self.format)}, shape={tuple(self.shape)}, dtype={self.dtype}, "
             f"device={self.device}, signs={signs}, stored_bytes={self.stored_bytes})"
@@ -191,13 +177,13 @@ class CodedTensor(Tensor):
             "CodedTensor. Share `weight.decode()` or the parts of `weight.to_parts()`."
         )
 
-    def __tensor_flatten__(self) -> tuple[list[str], tuple[Ladder, torch.dtype]]:
+    def __tensor_flatten__(self) -> tuple[list[str], tuple[StoredFormat, torch.dtype]]:
         return list(_PARTS), (self.format, self.dtype)
 
     @staticmethod
     def __tensor_unflatten__(
         inner: dict[str, Tensor],
-        context: tuple[Ladder, torch.dtype],
+        context: tuple[StoredFormat, torch.dtype],
         outer_size: torch.Size,
         outer_stride: tuple[int, ...],
     ) -> "CodedTensor":
@@ -264,7 +250,8 @@ def lost_write(operation: str) -> RuntimeError:
     """The error of every in-place operation whose result codes can't keep."""
     return RuntimeError(
         f"{operation} would write floats into a weight that lives in codes, and the result would "
-        "be lost. Move it with rung.optim.BBitMadam, or assign to it with `weight.copy_(values)`."
+        "be lost. Move it with rung.optim.BBitMadam (a ladder) or rung.optim.LNSMadam (an LNS), or "
+        "assign to it with `weight.copy_(values)`."
     )
 
 

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rung.formats import Ladder, get, name_of
+from rung.formats import name_of
 from rung.formats.scaling import root_mean_square
-from rung.kernels.ladder import store_codes
 from rung.kernels.philox import PURPOSE_INIT, uniform
+from rung.tensor._parts import (
+    StoredFormat,
+    allowed_scale,
+    resolve_signs,
+    storable,
+    uniform_codes,
+)
 from rung.tensor.coded import CodedTensor, stored_bytes
 from rung.tensor.roles import Role, roles
 
@@ -68,11 +74,11 @@ class StoreReport:
 
 def store_weights_(
     model: nn.Module,
-    format: str | Ladder = "ladder8",
+    format: str | StoredFormat = "ladder8",
     *,
     init: str = "round",
     scale_bound: float = 3.0,
-    signs: str = "seed",
+    signs: str | None = None,
     seed: int = 0,
     axis: int | None = None,
     skip: Collection[str] = (),
@@ -85,13 +91,14 @@ def store_weights_(
 
     Args:
         model: Any module; build optimizers after this call.
-        format: A `Ladder` or its name.
-        init: ``"round"`` takes the rungs nearest to the existing magnitudes; ``"uniform"`` draws
-            codes uniformly, as the paper did.
+        format: A `Ladder`, an `LNS` without a zero, or a name such as ``"lns16"``.
+        init: ``"round"`` takes the codes nearest to the existing magnitudes; ``"uniform"`` draws
+            magnitudes uniformly over the codes, as the paper did.
         scale_bound: sigma*/sigma of the paper, > 0; 1, 2 or 3.
-        signs: ``"seed"`` redraws every sign from the seed and stores none: for weights fresh from
-            their initialisation, which are symmetric. ``"packed"`` keeps the signs at one bit a
-            weight: for weights that were trained.
+        signs: For ladders, ``"seed"`` (the default) redraws every sign from the seed and stores
+            none: for weights fresh from their initialisation, which are symmetric. ``"packed"``
+            keeps the signs at one bit a weight: for weights that were trained. An LNS keeps its
+            signs in the codes, so leave `signs` out or say ``"packed"``.
         seed: For seeded signs and uniform codes.
         axis: None for one scale per tensor; 0 for one per output channel.
         skip: Names of parameters to leave in floating point.
@@ -100,9 +107,9 @@ def store_weights_(
         The report.
 
     Raises:
-        ValueError: Unknown format, `init` or `signs`; a weight that is all zero or holds NaN or
-            infinity; a name in `skip` that no parameter has; no weight to store; a weight already
-            stored.
+        ValueError: Unknown format, `init` or `signs`; an LNS with a zero or with seeded signs; a
+            weight that is all zero or holds NaN or infinity; a name in `skip` that no parameter
+            has; no weight to store; a weight already stored.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -116,8 +123,9 @@ def store_weights_(
 
     Source: Bernstein et al. 2020, sections 4.1, 6 and 7.
     """
-    fmt = get(format)
-    _check_options(init, signs, scale_bound)
+    fmt = storable(format)
+    signs = resolve_signs(fmt, signs)
+    _check_options(init, scale_bound)
     found = list(roles(model))
     unknown = sorted(set(skip) - {role.name for role in found})
     if unknown:
@@ -149,11 +157,9 @@ def store_weights_(
     return StoreReport(tuple(entries))
 
 
-def _check_options(init: str, signs: str, scale_bound: float) -> None:
+def _check_options(init: str, scale_bound: float) -> None:
     if init not in ("round", "uniform"):
         raise ValueError(f"`init` must be 'round' or 'uniform'; got {init!r}.")
-    if signs not in ("seed", "packed"):
-        raise ValueError(f"`signs` must be 'seed' or 'packed'; got {signs!r}.")
     if not scale_bound > 0:
         raise ValueError(f"`scale_bound` must be positive; got scale_bound={scale_bound}.")
 
@@ -183,7 +189,7 @@ def _left_because(role: Role, skip: Collection[str]) -> str | None:
 
 def _encode(
     role: Role,
-    fmt: Ladder,
+    fmt: StoredFormat,
     init: str,
     scale_bound: float,
     signs: str,
@@ -204,9 +210,9 @@ def _encode(
             f"{role.name} {where} and has no scale: initialise it away from zero "
             f"(rung.optim.init_zeros_) or leave it out (skip=[{role.name!r}]). Nothing was changed."
         )
+    scale = allowed_scale(fmt, scale)
     coded = CodedTensor.from_float(weight, fmt, scale, signs, seed, role.name)
     if init == "uniform":
         draws = uniform(coded.key, 0, weight.numel(), 0, PURPOSE_INIT)
-        codes = (draws * fmt.levels).to(torch.int32).reshape(weight.shape)
-        coded.codes.copy_(store_codes(codes, fmt.bits))
+        coded.codes.copy_(uniform_codes(fmt, coded.codes, draws))
     return coded

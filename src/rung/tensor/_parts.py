@@ -1,0 +1,196 @@
+"""What a weight's parts mean in each kind of format: the one place that tells the kinds apart.
+
+A ladder's codes are magnitudes; its signs are beside them, one bit each, or made again from the
+key. An LNS's codes hold the sign in their top bit, so its part ``signs`` is always empty.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rung.formats import LNS, Ladder, get, name_of
+from rung.formats.scaling import require_broadcast
+from rung.kernels import ladder, lns
+from rung.kernels.signs import seeded_signs, unpack_signs
+
+StoredFormat = Ladder | LNS
+_KINDS: dict[str, type[StoredFormat]] = {"ladder": Ladder, "lns": LNS}
+
+
+def storable(fmt: StoredFormat | str) -> StoredFormat:
+    """The format of a name, if weights can live in its codes.
+
+    Raises:
+        ValueError: Unknown name; a format with a zero.
+        TypeError: Neither a name nor a `Ladder` or `LNS`.
+    """
+    found = get(fmt)
+    if not isinstance(found, Ladder | LNS):
+        raise TypeError(
+            f"Weights live in the codes of a Ladder or an LNS; got {found!r}. Give one of these."
+        )
+    if isinstance(found, LNS) and found.zero:
+        raise ValueError(
+            "A format that weights live in must have no zero, because no multiplicative step "
+            f"leaves it; got {found!r}. Take it with zero=False and underflow='saturate'."
+        )
+    return found
+
+
+def resolve_signs(fmt: StoredFormat, signs: str | None) -> str:
+    """How a format keeps signs: ``"seed"`` or ``"packed"``; None takes the kind's default.
+
+    Raises:
+        ValueError: Unknown `signs`; seeded signs for codes that hold the sign.
+    """
+    if signs is None:
+        return "packed" if isinstance(fmt, LNS) else "seed"
+    if signs not in ("seed", "packed"):
+        raise ValueError(f"`signs` must be 'seed' or 'packed'; got {signs!r}.")
+    if signs == "seed" and isinstance(fmt, LNS):
+        raise ValueError(
+            "`signs='seed'` is for ladders, whose signs are apart from the codes; got "
+            f"{name_of(fmt)}, whose codes hold the sign. Leave `signs` out."
+        )
+    return signs
+
+
+def allowed_scale(fmt: StoredFormat, scale: Tensor) -> Tensor:
+    """The smallest scale that a format allows from a positive one on: a power of two, or itself."""
+    if not isinstance(fmt, LNS) or not fmt.power_of_two_scale:
+        return scale
+    mantissa, exponent = torch.frexp(scale)
+    exponent = exponent - (mantissa == 0.5).to(exponent.dtype)
+    return torch.ldexp(torch.ones_like(scale), exponent.clamp(max=127))
+
+
+def encode_parts(
+    fmt: StoredFormat, weight: Tensor, scale: Tensor | float, signs: str
+) -> dict[str, Tensor]:
+    """The parts ``codes``, ``scale`` and ``signs`` of a weight rounded to nearest."""
+    encoded = fmt.encode(weight, scale=scale)
+    stored = encoded.signs if signs == "packed" else None
+    if stored is None:
+        stored = torch.empty(0, dtype=torch.uint8, device=weight.device)
+    codes = encoded.codes.contiguous()
+    return {"codes": codes, "scale": encoded.scale.clone(), "signs": stored}
+
+
+def decode_parts(
+    fmt: StoredFormat, codes: Tensor, scale: Tensor, signs: Tensor, key: Tensor
+) -> Tensor:
+    """Signed values: the codes' shape, the scale's dtype."""
+    if isinstance(fmt, LNS):
+        return fmt.decode_codes(codes, scale)
+    magnitudes = ladder.decode_magnitudes(codes, scale, fmt.bits, fmt.base_precision)
+    factors = sign_slice(fmt, codes, signs, key, 0, codes.numel(), magnitudes.dtype)
+    return magnitudes.mul_(factors.reshape(magnitudes.shape))
+
+
+def sign_slice(
+    fmt: StoredFormat,
+    codes: Tensor,
+    signs: Tensor,
+    key: Tensor,
+    start: int,
+    count: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Signs (+1 or -1) of `count` weights from flat index `start`; shape (count,)."""
+    if isinstance(fmt, LNS):
+        negative = lns.is_negative(codes.reshape(-1)[start : start + count], fmt.bits)
+        return 1 - 2 * negative.to(dtype)
+    if is_seeded(fmt, codes, signs):
+        return seeded_signs(key, start, count, dtype)
+    return unpack_signs(signs, start, count, dtype)
+
+
+def is_seeded(fmt: StoredFormat, codes: Tensor, signs: Tensor) -> bool:
+    """Whether the signs come from the key rather than from stored bits."""
+    return not isinstance(fmt, LNS) and signs.numel() == 0 < codes.numel()
+
+
+def describe_signs(fmt: StoredFormat, codes: Tensor, signs: Tensor) -> str:
+    """Where a weight's signs are, in a word or two."""
+    if isinstance(fmt, LNS):
+        return "codes"
+    return "seed" if is_seeded(fmt, codes, signs) else "packed"
+
+
+def uniform_codes(fmt: StoredFormat, codes: Tensor, draws: Tensor) -> Tensor:
+    """Codes with magnitudes anew, uniform over those of the format; signs inside codes stay.
+
+    Args:
+        fmt: The format.
+        codes: Stored codes.
+        draws: Uniform in [0, 1), one for each code in flat order.
+    """
+    drawn = (draws * fmt.levels).to(torch.int32).reshape(codes.shape)
+    if isinstance(fmt, LNS):
+        return lns.join(drawn, lns.is_negative(codes, fmt.bits), fmt.bits)
+    return ladder.store_codes(drawn, fmt.bits)
+
+
+def format_meta(fmt: StoredFormat) -> dict[str, Any]:
+    """Kind and fields of a format as JSON values."""
+    kind = next(name for name, known in _KINDS.items() if isinstance(fmt, known))
+    return {"kind": kind, **dataclasses.asdict(fmt)}
+
+
+def meta_fields(meta: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that the format of a meta needs. A meta without a kind is a ladder's.
+
+    Raises:
+        ValueError: Unknown kind; the text lists those that exist.
+    """
+    kind = meta.get("kind", "ladder")
+    if kind not in _KINDS:
+        raise ValueError(
+            f"Unknown kind of format {kind!r}; the kinds are: {', '.join(_KINDS)}. "
+            "Load the weight with the version of rung that saved it, or a later one."
+        )
+    return [field.name for field in dataclasses.fields(_KINDS[kind])]
+
+
+def format_from_meta(meta: Mapping[str, Any]) -> StoredFormat:
+    """The inverse of `format_meta`."""
+    fields = {name: meta[name] for name in meta_fields(meta)}
+    return storable(_KINDS[meta.get("kind", "ladder")](**fields))
+
+
+def require_fit(fmt: StoredFormat, codes: Tensor, scale: Tensor, signs: Tensor) -> None:
+    """Refuse parts that are not of one weight in this format.
+
+    Raises:
+        ValueError: Codes of another dtype or out of range, another number of signs, a scale that
+            does not broadcast.
+    """
+    count, name = codes.numel(), name_of(fmt)
+    packed = (count + 7) // 8
+    if isinstance(fmt, LNS) and signs.numel():
+        raise ValueError(
+            f"The codes of {name} hold the signs, so the part 'signs' must be empty; got "
+            f"{signs.numel()} bytes. Take parts and meta from the same tensor."
+        )
+    if signs.numel() not in (0, packed):
+        raise ValueError(
+            f"Signs of {count} weights take {packed} bytes, or none if seeded; got "
+            f"{signs.numel()}. Take all parts from the same tensor."
+        )
+    require_broadcast(scale, codes.shape)
+    if codes.dtype != fmt.code_dtype:
+        raise ValueError(
+            f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {codes.dtype}. "
+            "Take parts and meta from the same tensor."
+        )
+    # Codes that fill their storage are always in range; on "meta" there is nothing to look at.
+    if fmt.bits not in (8, 16) and count and type(codes) is Tensor and not codes.is_meta:
+        largest = int(ladder.load_codes(codes).max())
+        if largest >> fmt.bits:
+            raise ValueError(
+                f"Codes of {name} must be under 2^{fmt.bits}; got {largest}. "
+                "Take parts and meta from the same tensor."
+            )
