@@ -1,6 +1,7 @@
 """Decoding for a forward pass, with nothing but codes kept for the backward pass."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -59,36 +60,75 @@ class _Decode(torch.autograd.Function):
         return grads[0]
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a float operand came from.
+
+    Attributes:
+        weight: The codes that it was made of.
+        remake: Makes an equal tensor from them, without a gradient.
+    """
+
+    weight: CodedTensor
+    remake: Callable[[], Tensor]
+
+
+class Sources:
+    """Float operands of one call that need not be kept, because codes can make them again."""
+
+    def __init__(self) -> None:
+        self.by_storage: dict[int, Source] = {}
+
+    def add(self, floats: Tensor, source: Source) -> None:
+        """Note an operand; any view of it then counts as noted."""
+        # A compiled graph decides by itself what to save and what to decode again; tensors of
+        # torch.func's transforms have no memory to tell them by.
+        transformed = torch._C._functorch.peek_interpreter_stack() is not None
+        if not torch.compiler.is_compiling() and not transformed:
+            self.by_storage[floats.untyped_storage().data_ptr()] = source
+
+
+def call_saving_codes(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], sources: Sources
+) -> Any:
+    """Call a function; where autograd would save an operand of `sources`, it saves its codes."""
+    if not sources.by_storage or not torch.is_grad_enabled():
+        return func(*args, **kwargs)
+    with torch.autograd.graph.saved_tensors_hooks(_pack(sources.by_storage), _unpack):
+        return func(*args, **kwargs)
+
+
 def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function with decoded weights, saving codes where it would save floats."""
     # torch.func's transforms differentiate through the operators below instead.
     if torch._C._functorch.peek_interpreter_stack() is not None:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
-    sources: dict[int, CodedTensor] = {}
+    sources = Sources()
     decoded: dict[int, Tensor] = {}
 
     def decode(weight: CodedTensor) -> Tensor:
         if id(weight) not in decoded:
             floats = _Decode.apply(weight)  # type: ignore[no-untyped-call]
             decoded[id(weight)] = floats
-            if not torch.compiler.is_compiling():
-                sources[floats.untyped_storage().data_ptr()] = weight
+            sources.add(floats, Source(weight, lambda: _codes_of(weight).decode()))
         return decoded[id(weight)]
 
     args, kwargs = tree_map_only(CodedTensor, decode, (args, kwargs))
-    # A compiled graph decides by itself what to save and what to decode again.
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return func(*args, **kwargs)
-    with torch.autograd.graph.saved_tensors_hooks(_pack(sources), _unpack):
-        return func(*args, **kwargs)
+    return call_saving_codes(func, args, kwargs, sources)
+
+
+def _codes_of(weight: CodedTensor) -> CodedTensor:
+    detached = weight.detach()
+    assert isinstance(detached, CodedTensor)
+    return detached
 
 
 class _Recipe:
-    """How to make a saved float tensor again: a view of a decoded weight."""
+    """How to make a saved float tensor again: a view of what codes were made into."""
 
-    def __init__(self, weight: CodedTensor, saved: Tensor) -> None:
-        self.weight = weight
+    def __init__(self, source: Source, saved: Tensor) -> None:
+        self.weight, self.remake = source.weight, source.remake
         self.version = self.current_version()
         self.view = (saved.size(), saved.stride(), saved.storage_offset())
 
@@ -97,17 +137,17 @@ class _Recipe:
         return self.weight._version, self.weight.codes._version
 
 
-def _pack(sources: dict[int, CodedTensor]) -> Callable[[Tensor], Any]:
+def _pack(sources: dict[int, Source]) -> Callable[[Tensor], Any]:
     # Hooks of a caller (activation checkpointing, offloading) still get what is not a weight: of
     # several pairs of hooks autograd asks the innermost only.
     outer = torch._C._autograd._top_saved_tensors_default_hooks(False)
 
     def pack(saved: Tensor) -> Any:
-        weight = None
+        source = None
         if saved.layout == torch.strided and saved.numel():
-            weight = sources.get(saved.untyped_storage().data_ptr())
-        if weight is not None:
-            return _Recipe(weight, saved)
+            source = sources.get(saved.untyped_storage().data_ptr())
+        if source is not None:
+            return _Recipe(source, saved)
         return saved if outer is None else _Outer(outer[1], outer[0](saved))
 
     return pack
@@ -130,6 +170,4 @@ def _unpack(packed: Any) -> Tensor:
             "A weight's codes were changed between the forward and the backward pass that uses "
             "them. Call backward() before the optimizer's step."
         )
-    weight = packed.weight.detach()
-    assert isinstance(weight, CodedTensor)
-    return weight.decode().as_strided(*packed.view)
+    return packed.remake().as_strided(*packed.view)

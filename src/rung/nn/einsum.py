@@ -1,0 +1,55 @@
+"""Quantized form of torch.einsum."""
+
+import torch
+from torch import Tensor
+
+from rung.nn.product import Operand, is_weight, product
+from rung.nn.quantizer import Quantizers
+
+
+def einsum(equation: str, *operands: Tensor, quantizers: Quantizers) -> Tensor:
+    """``torch.einsum`` of two factors with its quantizers; of one it is no product.
+
+    A factor is a weight if it is a parameter, lives in codes or is a view of either; its channels
+    are the letters that stay in the result.
+
+    Args:
+        equation: As torch takes it; letters and at most an ellipsis.
+        *operands: The factors.
+        quantizers: The four.
+
+    Raises:
+        ValueError: More than two factors, whose intermediate results would have no format.
+    """
+    if len(operands) == 1:
+        return torch.einsum(equation, *operands)
+    if len(operands) != 2:
+        raise ValueError(
+            f"A quantized einsum takes two factors; got {len(operands)} for {equation!r}. "
+            "Contract them two at a time, so that what lies between has a format too."
+        )
+    inputs, output = _labels(equation)
+    factors = tuple(
+        Operand(tensor, _channels(labels, output, tensor.ndim), True)
+        if is_weight(tensor)
+        else Operand(tensor, -1, False)
+        for labels, tensor in zip(inputs, operands, strict=True)
+    )
+    return product(lambda x, y: torch.einsum(equation, x, y), factors, quantizers)
+
+
+def _labels(equation: str) -> tuple[list[str], str]:
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    if not arrow:
+        letters = left.replace(",", "").replace("...", "")
+        output = "..." + "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
+    return left.split(","), output
+
+
+def _channels(labels: str, output: str, ndim: int) -> tuple[int, ...] | None:
+    before, ellipsis, after = labels.partition("...")
+    spread = ndim - len(before) - len(after) if ellipsis else 0
+    kept = [dim for dim, letter in enumerate(before) if letter in output]
+    kept += range(len(before), len(before) + spread)
+    kept += [ndim - len(after) + dim for dim, letter in enumerate(after) if letter in output]
+    return tuple(kept) or None

@@ -1,0 +1,163 @@
+"""Quantized forms of torch's matrix products.
+
+A factor is a weight if it is a parameter, lives in codes or is a view of either; else it is an
+activation. A weight's channels are its dimensions that aren't summed over. An addend (`addmm`) has
+no format; its gradient is the rounded error.
+"""
+
+import torch
+from torch import Tensor
+
+from rung.formats.grouping import Axis
+from rung.nn.product import Operand, is_weight, product
+from rung.nn.quantizer import Quantizers
+
+
+def factor(tensor: Tensor, summed: tuple[int, ...]) -> Operand:
+    """An operand whose role its type tells.
+
+    Args:
+        tensor: The factor.
+        summed: Dimensions that the product sums over, from the end (negative) or the start.
+    """
+    if not is_weight(tensor):
+        return Operand(tensor, -1, False)
+    away = {dim % tensor.ndim for dim in summed}
+    kept: Axis = tuple(dim for dim in range(tensor.ndim) if dim not in away)
+    return Operand(tensor, kept or None, True)
+
+
+def _pair(left: Tensor, right: Tensor) -> tuple[Operand, Operand]:
+    return factor(left, (-1,)), factor(right, (-1 if right.ndim == 1 else -2,))
+
+
+def matmul(input: Tensor, other: Tensor, *, quantizers: Quantizers) -> Tensor:
+    """``torch.matmul`` (and ``@``) with its quantizers.
+
+    Args:
+        input: Shape (..., n, k) or (k,).
+        other: Shape (..., k, m) or (k,).
+        quantizers: The four.
+    """
+    return product(torch.matmul, _pair(input, other), quantizers)
+
+
+def mm(input: Tensor, mat2: Tensor, *, quantizers: Quantizers) -> Tensor:
+    """``torch.mm`` with its quantizers: (n, k) times (k, m)."""
+    return product(torch.mm, _pair(input, mat2), quantizers)
+
+
+def bmm(input: Tensor, mat2: Tensor, *, quantizers: Quantizers) -> Tensor:
+    """``torch.bmm`` with its quantizers: (b, n, k) times (b, k, m)."""
+    return product(torch.bmm, _pair(input, mat2), quantizers)
+
+
+def mv(input: Tensor, vec: Tensor, *, quantizers: Quantizers) -> Tensor:
+    """``torch.mv`` with its quantizers: (n, k) times (k,)."""
+    return product(torch.mv, _pair(input, vec), quantizers)
+
+
+def dot(input: Tensor, tensor: Tensor, *, quantizers: Quantizers) -> Tensor:
+    """``torch.dot`` with its quantizers: (k,) times (k,)."""
+    return product(torch.dot, _pair(input, tensor), quantizers)
+
+
+def inner(input: Tensor, other: Tensor, *, quantizers: Quantizers) -> Tensor:
+    """``torch.inner`` with its quantizers: both summed over their last dimension."""
+    if not input.ndim or not other.ndim:
+        return torch.inner(input, other)
+    return product(torch.inner, (factor(input, (-1,)), factor(other, (-1,))), quantizers)
+
+
+def addmm(
+    input: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    quantizers: Quantizers,
+) -> Tensor:
+    """``torch.addmm`` with its quantizers: beta * input + alpha * (mat1 @ mat2)."""
+    return product(
+        lambda a, b: torch.addmm(input, a, b, beta=beta, alpha=alpha),
+        _pair(mat1, mat2),
+        quantizers,
+    )
+
+
+def addbmm(
+    input: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    quantizers: Quantizers,
+) -> Tensor:
+    """``torch.addbmm`` with its quantizers: beta * input + alpha * sum of (batch1 @ batch2)."""
+    return product(
+        lambda a, b: torch.addbmm(input, a, b, beta=beta, alpha=alpha),
+        _pair(batch1, batch2),
+        quantizers,
+    )
+
+
+def baddbmm(
+    input: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    quantizers: Quantizers,
+) -> Tensor:
+    """``torch.baddbmm`` with its quantizers: beta * input + alpha * (batch1 @ batch2)."""
+    return product(
+        lambda a, b: torch.baddbmm(input, a, b, beta=beta, alpha=alpha),
+        _pair(batch1, batch2),
+        quantizers,
+    )
+
+
+def addmv(
+    input: Tensor,
+    mat: Tensor,
+    vec: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    quantizers: Quantizers,
+) -> Tensor:
+    """``torch.addmv`` with its quantizers: beta * input + alpha * (mat @ vec)."""
+    return product(
+        lambda a, b: torch.addmv(input, a, b, beta=beta, alpha=alpha),
+        _pair(mat, vec),
+        quantizers,
+    )
+
+
+def tensordot(
+    a: Tensor,
+    b: Tensor,
+    dims: int | tuple[list[int], list[int]] | list[list[int]] = 2,
+    *,
+    quantizers: Quantizers,
+) -> Tensor:
+    """``torch.tensordot`` with its quantizers.
+
+    Args:
+        a: Left factor.
+        b: Right factor.
+        dims: Number of dimensions to sum over (the last of `a`, the first of `b`), or both lists.
+        quantizers: The four.
+    """
+    if isinstance(dims, int):
+        left, right = tuple(range(-dims, 0)), tuple(range(dims))
+    else:
+        left, right = (tuple(side) for side in dims)
+    return product(
+        lambda x, y: torch.tensordot(x, y, (list(left), list(right))),
+        (factor(a, left), factor(b, right)),
+        quantizers,
+    )

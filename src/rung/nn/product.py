@@ -1,0 +1,109 @@
+"""A quantized product: formats on its operands, formats on the gradients that come back.
+
+y = f(a', w')    a' = Q_A(a)   w' = Q_W(w), its gradient Q_G    y's gradient Q_E
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from rung.formats.grouping import Axis
+from rung.nn.quantizer import Quantizers
+from rung.nn.straight_through import remaker, straight_through
+from rung.tensor import CodedTensor
+from rung.tensor.compute import Source, Sources, call_saving_codes
+
+
+class Operand(NamedTuple):
+    """One factor of a product.
+
+    Attributes:
+        tensor: The factor.
+        axis: Dimension (or several) of its channels: outputs of a weight, features of an
+            activation.
+        weight: Whether Q_W and Q_G are for it; otherwise Q_A.
+    """
+
+    tensor: Tensor
+    axis: Axis
+    weight: bool
+
+
+def is_weight(tensor: Tensor) -> bool:
+    """Whether a tensor is a parameter, lives in codes, or is a view of such a tensor."""
+    known = nn.Parameter | CodedTensor
+    return isinstance(tensor, known) or isinstance(tensor._base, known)
+
+
+def product(
+    compute: Callable[..., Tensor],
+    operands: tuple[Operand, ...],
+    quantizers: Quantizers,
+    error_axis: Axis = -1,
+) -> Tensor:
+    """One product of quantized operands.
+
+    Args:
+        compute: Takes the operands' tensors in order; a bias and everything else that isn't a
+            factor is in its closure.
+        operands: The factors. Those that aren't floating-point (integer matrices) and complex ones
+            have no format, and then the product is computed as it is.
+        quantizers: The four.
+        error_axis: Channels of the result, for an error with a scale per channel.
+    """
+    if not all(operand.tensor.is_floating_point() for operand in operands):
+        quantizers = Quantizers()
+    with unintercepted():
+        sources = Sources()
+        ready = tuple(_quantized(operand, quantizers, sources) for operand in operands)
+        result = call_saving_codes(compute, ready, {}, sources)
+        return straight_through(result, None, quantizers.error, error_axis)
+
+
+def _quantized(operand: Operand, quantizers: Quantizers, sources: Sources) -> Tensor:
+    tensor, axis, weight = operand
+    if not weight:
+        return straight_through(tensor, quantizers.activation, None, axis)
+    forward = quantizers.weight
+    source = None if forward is None else forward.draw()
+    rounded = straight_through(
+        tensor, forward, quantizers.gradient, axis, source=source, product_grad=True
+    )
+    if isinstance(tensor, CodedTensor):
+        sources.add(rounded, Source(tensor, remaker(tensor, forward, axis, source)))
+    return rounded
+
+
+class PausableMode(TorchFunctionMode):
+    """A mode that intercepts products, except those that a quantized product is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = False
+
+
+def active_mode() -> PausableMode | None:
+    """The innermost mode of this thread that intercepts products."""
+    for index in reversed(range(torch._C._len_torch_function_stack())):
+        mode = torch._C._get_function_stack_at(index)
+        if isinstance(mode, PausableMode):
+            return mode
+    return None
+
+
+@contextmanager
+def unintercepted() -> Iterator[None]:
+    """Let products through that are already quantized."""
+    mode = active_mode()
+    if mode is None or mode.paused:
+        yield
+        return
+    mode.paused = True
+    try:
+        yield
+    finally:
+        mode.paused = False

@@ -1,0 +1,112 @@
+"""The one autograd function: a format for the forward pass, a format for the backward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from rung.formats import CounterSource
+from rung.formats.grouping import Axis
+from rung.nn.quantizer import Quantizer
+from rung.nn.trace import mark, mark_result
+from rung.tensor import CodedTensor
+
+
+def straight_through(
+    x: Tensor,
+    forward: Quantizer | None,
+    backward: Quantizer | None,
+    channel_axis: Axis = 0,
+    *,
+    source: CounterSource | None = None,
+    product_grad: bool = False,
+) -> Tensor:
+    """Q_forward(x), whose gradient is Q_backward(gradient): rounding counts as the identity.
+
+    A quantizer that is None does nothing, and nothing is copied for it. A `CodedTensor` comes out
+    decoded; its gradient is dense.
+
+    Args:
+        x: Floating-point tensor.
+        forward: For the value.
+        backward: For the gradient.
+        channel_axis: Of quantizers with a scale per channel.
+        source: Random numbers of a stochastic `forward`; default: drawn anew.
+        product_grad: Whether the gradient is the result of one product (Q_G), for an audit.
+
+    Returns:
+        Tensor of x's shape and dtype.
+    """
+    coded = isinstance(x, CodedTensor)
+    if forward is None and not coded and (backward is None or not _recorded(x)):
+        return x
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if not _recorded(x) and not transformed:
+        return _forward(x, forward, channel_axis, source)
+    arguments = (x, forward, backward, channel_axis, source, product_grad)
+    result: Tensor = _StraightThrough.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result
+
+
+def remaker(
+    x: Tensor, forward: Quantizer | None, channel_axis: Axis, source: CounterSource | None
+) -> Callable[[], Tensor]:
+    """A way to make the forward value again in the backward pass: the same values."""
+    return lambda: _forward(x.detach(), forward, channel_axis, source)
+
+
+def _recorded(x: Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+def _forward(
+    x: Tensor, quantizer: Quantizer | None, axis: Axis, source: CounterSource | None
+) -> Tensor:
+    if quantizer is not None:
+        rounded = quantizer.q(x, axis, source)
+        mark(rounded, quantizer, x)
+        return rounded
+    if isinstance(x, CodedTensor):
+        decoded = x.decode()
+        mark(decoded, x, x)
+        return decoded
+    # An alias that is no view: what follows may write into it (ReLU(inplace=True)).
+    return x.detach()
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        x: Tensor,
+        forward: Quantizer | None,
+        backward: Quantizer | None,
+        axis: Axis,
+        source: CounterSource | None,
+        product_grad: bool,
+    ) -> Tensor:
+        return _forward(x, forward, axis, source)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.settings = inputs[2], inputs[3], inputs[5]  # type: ignore[attr-defined]
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor | None) -> tuple[Any, ...]:
+        quantizer, axis, product_grad = ctx.settings  # type: ignore[attr-defined]
+        grad = grads[0]
+        if grad is not None and quantizer is not None:
+            if product_grad:
+                mark_result(grad, quantizer)
+            # Under create_graph the rounding is straight-through again.
+            grad = straight_through(grad, quantizer, None, axis)
+        return grad, None, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, *settings: Any) -> tuple[Tensor, int]:
+        """Every example is rounded as if it were alone."""
+        examples = x.unbind(in_dims[0])
+        rounded = [_StraightThrough.apply(one, *settings) for one in examples]  # type: ignore[no-untyped-call]
+        return torch.stack(rounded), 0
