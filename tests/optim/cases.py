@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rung.optim import BBitMadam, Madam
+from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate
 from rung.tensor import CodedTensor
 
 
 @dataclass(frozen=True)
 class Case:
-    """One optimizer with its settings; `fmt` is its parameters' ladder, or None for floats."""
+    """One optimizer with its settings; `fmt` is its parameters' format, or None for floats."""
 
     name: str
     make: Callable[..., torch.optim.Optimizer]
@@ -30,6 +30,10 @@ class Case:
         return self.make(params, **{**self.options, **options})
 
 
+def quantized_madam(params: Any, rounding: str = "nearest", **options: Any) -> QuantizedUpdate:
+    return QuantizedUpdate(Madam(params, **options), "lns12", rounding=rounding)
+
+
 CASES = [
     Case("madam", Madam),
     Case("madam-foreach", Madam, {"foreach": True}),
@@ -44,6 +48,16 @@ CASES = [
     Case("bbit8-stochastic", BBitMadam, {"rounding": "stochastic"}, "ladder8"),
     Case("bbit8-capturable", BBitMadam, {"lr": 0.02, "capturable": True}, "ladder8"),
     Case("bbit16-decay", BBitMadam, {"weight_decay": 0.1}, "ladder16"),
+    Case("lns16", LNSMadam, {}, "lns16"),
+    Case("lns16-fp32-state", LNSMadam, {"state": "fp32"}, "lns16"),
+    Case("lns16-log8-state", LNSMadam, {"state": "log8"}, "lns16"),
+    Case("lns16-capturable", LNSMadam, {"capturable": True}, "lns16"),
+    Case("lns12-decay", LNSMadam, {"weight_decay": 0.1}, "lns12"),
+    Case("lns10", LNSMadam, {"lr": 0.03}, "lns10"),
+    Case("lns10-stochastic", LNSMadam, {"rounding": "stochastic"}, "lns10"),
+    Case("quantized-madam", quantized_madam),
+    Case("quantized-madam-capturable", quantized_madam, {"capturable": True}),
+    Case("quantized-madam-stochastic", quantized_madam, {"rounding": "stochastic"}),
 ]
 
 

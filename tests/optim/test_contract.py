@@ -259,7 +259,7 @@ SCHEDULERS = {
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.filterwarnings("ignore:lr=.* is under the base precision")
+@pytest.mark.filterwarnings("ignore:lr=.* is under")
 def test_schedulers_give_the_lrs_that_adamw_gets(case, scheduler):
     def lrs(optimizer, params):
         schedule = SCHEDULERS[scheduler](optimizer)

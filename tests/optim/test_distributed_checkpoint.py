@@ -1,5 +1,7 @@
 """torch's distributed checkpointing materialises optimizer state by a step of its own."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,28 +11,32 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import rung
-from rung.optim import BBitMadam, Madam, split_parameters
+from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate, split_parameters
 
 from .cases import values_of
 
 
-def make(stored):
+def make(kind):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(30, 40), nn.ReLU(), nn.Linear(40, 3))
     # Gaussian weights reach beyond three times their RMS, where a step would clamp them.
     for layer in (net[0], net[2]):
         nn.init.normal_(layer.weight)
-    if stored:
-        rung.store_weights_(net, "ladder8")
-        return net, BBitMadam(split_parameters(net), rounding="stochastic")
-    return net, Madam(split_parameters(net))
+    if kind == "float":
+        return net, Madam(split_parameters(net))
+    if kind == "quantized":
+        adamw = torch.optim.AdamW(net.parameters())
+        return net, QuantizedUpdate(adamw, "lns10", rounding="stochastic")
+    rung.store_weights_(net, kind)
+    optimizer = BBitMadam if kind == "ladder8" else LNSMadam
+    return net, optimizer(split_parameters(net), rounding="stochastic")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("stored", [False, True])
-def test_asking_for_state_changes_no_weight_and_a_loaded_run_continues_alike(stored):
-    net, optimizer = make(stored)
+@pytest.mark.parametrize("kind", ["float", "ladder8", "lns16", "quantized"])
+def test_asking_for_state_changes_no_weight_and_a_loaded_run_continues_alike(kind):
+    net, optimizer = make(kind)
     before = [values_of(p) for p in net.parameters()]
     get_optimizer_state_dict(net, optimizer)
     for param, values in zip(net.parameters(), before, strict=True):
@@ -44,9 +50,11 @@ def test_asking_for_state_changes_no_weight_and_a_loaded_run_continues_alike(sto
             optimizer.step()
 
     train(net, optimizer, 3)
-    twin, twin_optimizer = make(stored)
+    twin, twin_optimizer = make(kind)
     twin.load_state_dict(net.state_dict())
-    set_optimizer_state_dict(twin, twin_optimizer, get_optimizer_state_dict(net, optimizer))
+    # A copy, as through a file: torch's AdamW would share its step counters with the twin.
+    saved = copy.deepcopy(get_optimizer_state_dict(net, optimizer))
+    set_optimizer_state_dict(twin, twin_optimizer, saved)
     train(net, optimizer, 3)
     train(twin, twin_optimizer, 3)
     for a, b in zip(net.parameters(), twin.parameters(), strict=True):

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from oracles.bbit_madam_integer import BBitMadamOracle
+from oracles.lns_madam_integer import LNSMadamOracle
 from oracles.madam_float64 import MadamOracle
 from torch import nn
 
-from rung.formats import Ladder
+from rung.formats import Ladder, get
 from rung.kernels.ladder import load_codes
+from rung.kernels.lns import exponents, is_negative
 from rung.kernels.moment import decode_log8
-from rung.optim import BBitMadam, Madam, normalized_gradient
+from rung.optim import BBitMadam, LNSMadam, Madam, normalized_gradient
 from rung.tensor import CodedTensor
 
 from .cases import randn
@@ -81,10 +83,10 @@ def test_foreach_equals_the_loop_exactly():
         assert torch.equal(loop, foreach)
 
 
-def oracle_run(start, signs, fmt, key, grads, **options):
+def oracle_run(oracle, start, signs, grads, **options):
     """Codes after every step, for all elements of a flat weight."""
     oracles = [
-        BBitMadamOracle(code, sign, fmt.bits, fmt.base_precision, key=key, index=i, **options)
+        oracle(code, sign, index=i, **options)
         for i, (code, sign) in enumerate(zip(start, signs, strict=True))
     ]
     for grad in grads:
@@ -108,8 +110,8 @@ def test_bbit_codes_equal_the_integer_oracle(bits, rounding, shape, weight_decay
     start = load_codes(parameter.codes).flatten().tolist()
     signs = parameter.detach().decode().sign().int().flatten().tolist()
     options = {"lr": lr, "rounding": rounding, "weight_decay": weight_decay, "clip": clip}
-    key = int(parameter.key)
-    expected = oracle_run(start, signs, fmt, key, gradients(shape, 30), **options)
+    options |= {"bits": bits, "base_precision": fmt.base_precision, "key": int(parameter.key)}
+    expected = oracle_run(BBitMadamOracle, start, signs, gradients(shape, 30), **options)
     for grad, codes in zip(gradients(shape, 30), expected, strict=True):
         parameter.grad = grad
         optimizer.step()
@@ -117,13 +119,42 @@ def test_bbit_codes_equal_the_integer_oracle(bits, rounding, shape, weight_decay
     assert parameter.codes.dtype == fmt.code_dtype
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_a_capturable_step_gives_the_same_codes(rounding):
+@pytest.mark.parametrize("shape", [*SHAPES, (0,), (4, 0)])
+@pytest.mark.parametrize(("weight_decay", "clip"), [(0.0, 10.0), (0.05, 1.5)])
+def test_lns_exponents_equal_the_integer_oracle(bits, rounding, shape, weight_decay, clip):
+    fmt = get(f"lns{bits}")
+    lr = 0.02
+    weight = randn(*shape, seed=1)
+    parameter = nn.Parameter(CodedTensor.from_float(weight, fmt, 2.0, name="w"))
+    optimizer = LNSMadam(
+        [parameter], lr, clip=clip, rounding=rounding, state="fp32", weight_decay=weight_decay
+    )
+    start = exponents(parameter.codes, bits).flatten().tolist()
+    signs = weight.sign().int().flatten().tolist()
+    options = {"lr": lr, "rounding": rounding, "weight_decay": weight_decay, "clip": clip}
+    options |= {"bits": bits, "base_factor": fmt.base_factor, "key": int(parameter.key)}
+    expected = oracle_run(LNSMadamOracle, start, signs, gradients(shape, 30), **options)
+    for grad, codes in zip(gradients(shape, 30), expected, strict=True):
+        parameter.grad = grad
+        optimizer.step()
+        assert exponents(parameter.codes, bits).flatten().tolist() == codes
+    assert torch.equal(is_negative(parameter.codes, bits), weight < 0)
+    assert parameter.codes.dtype == fmt.code_dtype
+
+
+CODED = [(BBitMadam, "ladder12", 0.01), (LNSMadam, "lns10", 0.03), (LNSMadam, "lns16", 2**-7)]
+
+
+@pytest.mark.parametrize(("kind", "fmt", "lr"), CODED)
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_a_capturable_step_gives_the_same_codes(rounding, kind, fmt, lr):
     runs = []
     for capturable in (False, True):
-        weight = CodedTensor.from_float(randn(30, 20, seed=3), "ladder12", 3.0, name="w")
+        weight = CodedTensor.from_float(randn(30, 20, seed=3), fmt, 3.0, name="w")
         parameter = nn.Parameter(weight)
-        optimizer = BBitMadam([parameter], rounding=rounding, capturable=capturable)
+        optimizer = kind([parameter], lr, rounding=rounding, capturable=capturable)
         for grad in gradients((30, 20), 40):
             parameter.grad = grad
             optimizer.step()
@@ -131,17 +162,18 @@ def test_a_capturable_step_gives_the_same_codes(rounding):
     assert torch.equal(*runs)
 
 
+@pytest.mark.parametrize(("kind", "fmt", "lr"), CODED)
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_strides_slices_and_threads_do_not_change_codes(rounding, monkeypatch):
+def test_strides_slices_and_threads_do_not_change_codes(rounding, kind, fmt, lr, monkeypatch):
     weight = randn(60, 40, seed=3)
     grads = list(gradients((60, 40), 5))
     runs = []
     threads = torch.get_num_threads()
     for variant in ("plain", "non-contiguous", "sliced", "threads"):
-        parameter = nn.Parameter(CodedTensor.from_float(weight, "ladder8", 3.0, name="w"))
-        optimizer = BBitMadam([parameter], lr=0.02, rounding=rounding)
+        parameter = nn.Parameter(CodedTensor.from_float(weight, fmt, 3.0, name="w"))
+        optimizer = kind([parameter], lr, rounding=rounding)
         if variant == "sliced":
-            monkeypatch.setattr("rung.optim.bbit_madam._SLICE", 101)
+            monkeypatch.setattr("rung.optim._coded._SLICE", 101)
         if variant == "threads":
             monkeypatch.undo()
             torch.set_num_threads(1 if threads > 1 else 2)
@@ -156,15 +188,15 @@ def test_strides_slices_and_threads_do_not_change_codes(rounding, monkeypatch):
         assert torch.equal(moment, runs[0][1])
 
 
-def test_order_of_parameters_does_not_change_codes():
+@pytest.mark.parametrize(("kind", "fmt"), [(BBitMadam, "ladder8"), (LNSMadam, "lns10")])
+def test_order_of_parameters_does_not_change_codes(kind, fmt):
     weights = {name: randn(9, 4, seed=seed) for seed, name in enumerate("abc")}
     runs = []
     for order in ("abc", "cab"):
         params = {
-            n: nn.Parameter(CodedTensor.from_float(weights[n], "ladder8", 3.0, name=n))
-            for n in order
+            n: nn.Parameter(CodedTensor.from_float(weights[n], fmt, 3.0, name=n)) for n in order
         }
-        optimizer = BBitMadam(list(params.values()), rounding="stochastic")
+        optimizer = kind(list(params.values()), rounding="stochastic")
         for _ in range(5):
             for n, p in params.items():
                 p.grad = randn(9, 4, seed=ord(n))

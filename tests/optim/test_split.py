@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import rung
-from rung.optim import BBitMadam, Madam, init_zeros_, split_parameters, state_bytes
+from rung.optim import BBitMadam, LNSMadam, Madam, init_zeros_, split_parameters, state_bytes
 from rung.tensor import CodedTensor, stored_bytes
 
 
@@ -169,12 +169,16 @@ def test_a_skipped_step_leaves_the_additive_side_alone_too():
         ("ladder8", "log8", 2.02),
         ("ladder8", "fp32", 5.02),
         ("ladder12", "bf16", 4.02),
+        ("lns16", "bf16", 4.02),
+        ("lns16", "log8", 3.02),
+        ("lns10", "fp32", 6.02),
     ],
 )
 def test_bytes_a_weight_in_training(fmt, state, limit):
     net = nn.Sequential(*[nn.Linear(256, 256, bias=False) for _ in range(4)])
     report = rung.store_weights_(net, fmt)
-    optimizer = BBitMadam(net.parameters(), lr=0.05, state=state)
+    kind = LNSMadam if fmt.startswith("lns") else BBitMadam
+    optimizer = kind(net.parameters(), lr=0.05, state=state)
     net(torch.ones(2, 256)).sum().backward()
     optimizer.step()
     weights = sum(p.numel() for p in net.parameters())

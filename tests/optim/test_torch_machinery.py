@@ -19,7 +19,7 @@ from torch.testing._internal.common_optimizers import (
 )
 from torch.testing._internal.common_utils import TestCase
 
-from rung.optim import BBitMadam, Madam
+from rung.optim import BBitMadam, LNSMadam, Madam
 from rung.tensor import CodedTensor
 
 from .cases import values_of
@@ -41,6 +41,15 @@ def bbit_inputs(device, dtype=None):
         *(case for case in madam_inputs(device, dtype) if case.desc != "default"),
         OptimizerInput(params=None, kwargs={"rounding": "stochastic"}, desc="stochastic"),
     ]
+
+
+def lns_inputs(device, dtype=None):
+    return [OptimizerInput(params=None, kwargs={}, desc="default"), *bbit_inputs(device, dtype)]
+
+
+def coded(info, value, name="w"):
+    fmt = "lns16" if info.optim_cls is LNSMadam else "ladder12"
+    return nn.Parameter(CodedTensor.from_float(value, fmt, 3.0, name=name))
 
 
 def error_inputs(device, dtype):
@@ -85,6 +94,15 @@ DB = [
         supports_complex=False,
         supports_sparse=False,
     ),
+    OptimizerInfo(
+        LNSMadam,
+        optim_inputs_func=lns_inputs,
+        optim_error_inputs_func=error_inputs,
+        supported_impls=(),
+        not_og_supported_flags=("foreach",),
+        supports_complex=False,
+        supports_sparse=False,
+    ),
 ]
 
 
@@ -102,10 +120,7 @@ def parameters(info, device, dtype):
     values = [torch.randn(shape, device=device, dtype=dtype) for shape in shapes]
     if info.optim_cls is Madam:
         return [nn.Parameter(value) for value in values]
-    return [
-        nn.Parameter(CodedTensor.from_float(value, "ladder12", 3.0, name=str(i)))
-        for i, value in enumerate(values)
-    ]
+    return [coded(info, value, str(i)) for i, value in enumerate(values)]
 
 
 def give_gradients(params, seed=0):
@@ -122,8 +137,8 @@ class TestOptimizers(TestCase):
             params = given.params
             if params is None:
                 params = parameters(optim_info, device, dtype)
-            elif optim_info.optim_cls is BBitMadam and isinstance(params, list):
-                params = [nn.Parameter(CodedTensor.from_float(params[0], "ladder12", 3.0))] * 2
+            elif optim_info.optim_cls is not Madam and isinstance(params, list):
+                params = [coded(optim_info, params[0].detach())] * 2
             if case.error_type is UserWarning:
                 with self.assertWarnsRegex(case.error_type, case.error_regex):
                     optim_info.optim_cls(params, **given.kwargs)

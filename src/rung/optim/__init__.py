@@ -2,15 +2,20 @@
 
 from rung.optim._base import state_bytes
 from rung.optim.bbit_madam import BBitMadam, bbit_madam_update
+from rung.optim.lns_madam import LNSMadam, lns_madam_update
 from rung.optim.madam import Madam, madam_update, normalized_gradient
+from rung.optim.quantized_update import QuantizedUpdate
 from rung.optim.split import ParameterSplit, init_zeros_, split_parameters
 
 __all__ = [
     "BBitMadam",
+    "LNSMadam",
     "Madam",
     "ParameterSplit",
+    "QuantizedUpdate",
     "bbit_madam_update",
     "init_zeros_",
+    "lns_madam_update",
     "madam_update",
     "normalized_gradient",
     "split_parameters",

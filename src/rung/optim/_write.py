@@ -35,3 +35,23 @@ def write_weight(param: Tensor, weight: Tensor, lr: Scalar, finite: Tensor | Non
         write(param, weight, moves if finite is None else moves & finite)
     elif lr != 0:
         write(param, weight, finite)
+
+
+def whole_rungs(rungs: Tensor, last: int, draws: Tensor | None) -> Tensor:
+    """Round moves to whole rungs.
+
+    Args:
+        rungs: Wanted moves, float32.
+        last: Largest code; a move beyond the format's length is the same as its length, so that
+            int32 can't overflow.
+        draws: None rounds to nearest, ties to even; float32 uniforms in [0, 1) round up with the
+            odds of the fraction.
+
+    Returns:
+        int32 moves in [-last, last].
+    """
+    rungs = rungs.clamp(-last, last)
+    if draws is None:
+        return torch.round(rungs).to(torch.int32)
+    below = torch.floor(rungs)
+    return (below + (draws < rungs - below)).to(torch.int32)

@@ -1,24 +1,17 @@
 """B-bit Madam: weights are integers on a ladder and move by whole rungs."""
 
-import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
+from rung.formats import Ladder
 from rung.kernels.ladder import load_codes, store_codes
-from rung.kernels.philox import PURPOSE_ROUND, uniform
-from rung.optim import _additive
-from rung.optim._base import Group, MultiplicativeOptimizer, check_choice
-from rung.optim._moment import MOMENTS, Moment, write
-from rung.optim._write import Scalar, Step, advance
-from rung.optim.madam import normalized_gradient
+from rung.optim._base import Group
+from rung.optim._coded import CodedOptimizer, CodedOptions
+from rung.optim._write import Scalar, whole_rungs
 from rung.tensor.coded import CodedTensor
-
-# Elements per slice on the CPU: temporaries of a slice stay in the cache, and no float tensor of
-# the weight's size ever exists.
-_SLICE = 2**17
 
 
 def bbit_madam_update(
@@ -52,17 +45,11 @@ def bbit_madam_update(
     """
     if weight_decay:
         update = update + signs * weight_decay
-    # A move beyond the ladder's length is the same as its length; int32 can't overflow.
-    rungs = (update * rungs_per_update).clamp(-last, last)
-    if draws is None:
-        rounded = torch.round(rungs)
-    else:
-        below = torch.floor(rungs)
-        rounded = below + (draws < rungs - below)
-    return (codes + (rounded * signs).to(torch.int32)).clamp(0, last)
+    rungs = whole_rungs(update * rungs_per_update, last, draws)
+    return (codes + rungs * signs.to(torch.int32)).clamp(0, last)
 
 
-class BBitMadam(MultiplicativeOptimizer):
+class BBitMadam(CodedOptimizer):
     """Madam on weights stored as a `Ladder`: codes move by whole rungs, no float copy exists.
 
         v <- beta v + (1 - beta) g^2
@@ -115,6 +102,9 @@ class BBitMadam(MultiplicativeOptimizer):
     """
 
     algorithm = "bbit_madam"
+    format_type = Ladder
+    example = "ladder8"
+    other = "LNSMadam"
 
     def __init__(
         self,
@@ -123,124 +113,32 @@ class BBitMadam(MultiplicativeOptimizer):
         beta: float = 0.999,
         clip: float = 8.0,
         weight_decay: float = 0.0,
-        *,
-        rounding: str = "nearest",
-        state: str = "bf16",
-        on_nonfinite: str = "skip",
-        maximize: bool = False,
-        capturable: bool = False,
-        differentiable: bool = False,
-        additive_lr: float = _additive.DEFAULTS["lr"],  # type: ignore[assignment]
-        additive_betas: tuple[float, float] = _additive.DEFAULTS["betas"],  # type: ignore[assignment]
-        additive_eps: float = _additive.DEFAULTS["eps"],  # type: ignore[assignment]
-        additive_weight_decay: float = _additive.DEFAULTS["weight_decay"],  # type: ignore[assignment]
+        **options: Unpack[CodedOptions],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "beta": beta,
-            "clip": clip,
-            "weight_decay": weight_decay,
-            "rounding": rounding,
-            "state": state,
-            "on_nonfinite": on_nonfinite,
-            "maximize": maximize,
-            "foreach": None,
-            "capturable": capturable,
-            "differentiable": differentiable,
-        }
-        additive = {
-            "lr": additive_lr,
-            "betas": additive_betas,
-            "eps": additive_eps,
-            "weight_decay": additive_weight_decay,
-        }
-        super().__init__(params, defaults, additive)
+        super().__init__(params, lr, beta, clip, weight_decay, **options)
 
-    def _check_group(self, group: Group) -> None:
-        super()._check_group(group)
-        check_choice("rounding", group["rounding"], ("nearest", "stochastic"))
-
-    def add_param_group(self, param_group: Group) -> None:
-        """As in the base class; warns of an lr that rounding to nearest can't follow."""
-        super().add_param_group(param_group)
-        self._warn_of_stalling(self.param_groups[-1], stacklevel=4)
-
-    def _init_state(self, group: Group, param: Tensor, name: str) -> None:
-        if not isinstance(param, CodedTensor):
-            raise ValueError(
-                f"{name} must be stored in codes; got a floating-point parameter. Convert the "
-                "model first, rung.store_weights_(model, 'ladder8'), and give biases and norm "
-                "gains to AdamW: BBitMadam(rung.optim.split_parameters(model))."
-            )
-        state = self.state[param]
-        device = param.device if group["capturable"] else None
-        state["step"] = torch.zeros((), dtype=torch.float32, device=device)
-        MOMENTS[group["state"]].init(state, param.codes)
-
-    def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
-        if group["algorithm"] != self.algorithm or group["rounding"] == "stochastic":
-            return
-        if group.get("warned_of_lr") or group["capturable"]:  # a capturable lr is not looked at
-            return
-        ladders = {p.format for p in group["params"] if isinstance(p, CodedTensor)}
-        lr, coarsest = float(group["lr"]), max((f.base_precision for f in ladders), default=0.0)
-        if not 0 < lr < coarsest:
-            return
-        group["warned_of_lr"] = True
-        warnings.warn(
+    def _stalling(self, formats: set[Any], lr: float) -> str | None:
+        coarsest = max(fmt.base_precision for fmt in formats)
+        if lr >= coarsest:
+            return None
+        return (
             f"lr={lr:.4g} is under the base precision {coarsest:.4g} of the weights' ladder: with "
             "rounding='nearest' typical updates round to 0 and training stalls. Use "
-            f"rounding='stochastic', or lr >= {coarsest:.4g}.",
-            stacklevel=stacklevel,
+            f"rounding='stochastic', or lr >= {coarsest:.4g}."
         )
 
-    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        self._warn_of_stalling(group, stacklevel=6)
-        for param in params:
-            assert isinstance(param, CodedTensor)
-            self._step_parameter(group, param, finite)
-
-    def _step_parameter(self, group: Group, param: CodedTensor, finite: Tensor | None) -> None:
-        state, moment = self.state[param], MOMENTS[group["state"]]
-        step = advance(state["step"], finite, group["capturable"])
-        assert param.grad is not None
-        grad = param.grad.reshape(-1)
-        prepared = moment.prepare(state, grad, group["beta"])
-        length = _SLICE if param.device.type == "cpu" else max(grad.numel(), 1)
-        for start in range(0, grad.numel(), length):
-            stop = min(start + length, grad.numel())
-            self._step_slice(
-                group, param, grad[start:stop], (moment, prepared), start, step, finite
-            )
-        moment.finish(state, prepared, finite)
-        # Autograd must see that the weight changed: it watches the outside, the codes are inside.
-        torch.autograd.graph.increment_version(param)
-
-    def _step_slice(
+    def _move(
         self,
         group: Group,
         param: CodedTensor,
-        grad: Tensor,
-        moment_and_prepared: tuple[Moment, Tensor],
         start: int,
-        step: Step,
-        finite: Tensor | None,
-    ) -> None:
-        state, fmt = self.state[param], param.format
-        moment, prepared = moment_and_prepared
-        stop, count = start + grad.numel(), grad.numel()
-        grad = grad.to(torch.float32)
-        if group["maximize"]:
-            grad = -grad
-        exp_avg_sq, update = normalized_gradient(
-            grad, moment.read(state, start, stop), step, group["beta"], group["clip"]
-        )
-        draws = None
-        if group["rounding"] == "stochastic":
-            draws = uniform(param.key, start, count, step, PURPOSE_ROUND)
-        stored = param.codes.view(-1)[start:stop]
+        update: Tensor,
+        draws: Tensor | None,
+    ) -> Tensor:
+        fmt, count = param.format, update.numel()
+        assert isinstance(fmt, Ladder)
         codes = bbit_madam_update(
-            load_codes(stored),
+            load_codes(param.codes.view(-1)[start : start + count]),
             param.sign_slice(start, count, torch.float32),
             update,
             group["lr"] / fmt.base_precision,
@@ -248,6 +146,4 @@ class BBitMadam(MultiplicativeOptimizer):
             fmt.levels - 1,
             draws,
         )
-        write(stored, store_codes(codes, fmt.bits), finite)
-        encoded = moment.encode(exp_avg_sq, prepared, param.key, start, step)
-        write(state["exp_avg_sq"].view(-1)[start:stop], encoded, finite)
+        return store_codes(codes, fmt.bits)
