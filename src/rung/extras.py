@@ -9,6 +9,7 @@ _EXTRAS = {
     "matplotlib": ("matplotlib", "train"),
     "rich": ("rich", "train"),
     "sklearn": ("scikit-learn", "train"),
+    "transformers": ("transformers", "hf"),
     "typer": ("typer", "train"),
 }
 

@@ -46,7 +46,7 @@ def flags(command):
 def test_commands_and_flags_are_frozen():
     assert main(["recipes"]) == 0
     group = typer.main.get_command(sys.modules["rung.cli.app"].app)
-    assert list(group.commands) == ["recipes", "train", "report"]
+    assert list(group.commands) == ["recipes", "train", "sweep", "report"]
     assert flags("recipes") == []
     assert flags("report") == ["runs"]
     assert flags("train") == [
@@ -64,6 +64,22 @@ def test_commands_and_flags_are_frozen():
         "--threads",
         "--set",
     ]
+    assert flags("sweep") == [
+        "recipe",
+        "--optimizer",
+        "--lr",
+        "--bits",
+        "--seed",
+        "--format",
+        "--epochs",
+        "--schedule",
+        "--data-dir",
+        "--device",
+        "--threads",
+        "--set",
+        "--out",
+        "--jobs",
+    ]
 
 
 def test_recipes_are_listed(capsys):
@@ -72,11 +88,13 @@ def test_recipes_are_listed(capsys):
     assert lines[0].split() == ["recipe", "metric", "model", "data"]
     assert [line.split()[0] for line in lines[1:]] == [
         "digits-cnn",
+        "digits-mlp",
         "fashion-resnet18",
         "cifar10-resnet18",
         "cifar100-resnet18",
         "wikitext2-transformer",
         "chars-gpt",
+        "glue-bert",
     ]
 
 
@@ -98,6 +116,28 @@ def test_a_run_ends_in_the_default_folder_and_says_what_it_used(train, tmp_path)
     assert (config["format"], config["seed"], config["epochs"]) == ("ladder8", 2, 1)
     code, out, _ = train("--epochs", 1, "--optimizer", "sgd")
     assert (tmp_path / "runs" / "chars-gpt-sgd-seed0").is_dir()
+
+
+def test_an_lns_trains_with_lns_madam_unless_told_otherwise(train, tmp_path):
+    code, out, err = train("--epochs", 1, "--format", "lns8")
+    assert (code, err) == (0, "")
+    assert "\nlayers: " in out
+    assert "\nweights: " in out
+    folder = tmp_path / "runs" / "chars-gpt-lns-madam-lns8-seed0"
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["optimizer"], config["update_format"]) == ("lns-madam", "lns16")
+    code, out, _ = train("--epochs", 1, "--format", "lns8", "--optimizer", "sgd")
+    assert code == 0
+    assert "\nlayers: " in out
+    assert "\nweights: " not in out
+    assert (tmp_path / "runs" / "chars-gpt-sgd-lns8-seed0").is_dir()
+
+
+def test_no_format_computes_in_float32(train, tmp_path):
+    code, out, _ = train("--epochs", 1, "--format", "none", "--optimizer", "lns-madam")
+    assert code == 0
+    assert "\nlayers: " not in out
+    assert (tmp_path / "runs" / "chars-gpt-lns-madam-seed0").is_dir()
 
 
 def test_the_report_is_written_by_training_and_rewritten_by_report(tmp_path, capsys):
@@ -123,6 +163,13 @@ def test_the_report_is_written_by_training_and_rewritten_by_report(tmp_path, cap
         (["--optimizer", "lion"], "Unknown optimizer 'lion'; the optimizers are: sgd, adam"),
         (["--format", "ladder99"], "Unknown format 'ladder99'; the formats are: ladder2, "),
         (["--format", "ladder8", "--optimizer", "adamw"], "only optimizer 'bbit-madam' trains"),
+        (["--format", "lnsx"], "Unknown format 'lnsx'; the formats are: ladder2, "),
+        (["--format", "lns8", "--optimizer", "bbit-madam"], "use --optimizer lns-madam"),
+        (["--format", "none"], "`format` must name a ladder for optimizer 'bbit-madam'; got None"),
+        (["--set", "backward_format=lns8"], "`backward_format` says how layers compute in an LNS"),
+        (["--format", "lns8", "--set", "update_format=ladder8"], "must name a logarithmic number"),
+        (["--format", "lns8", "--set", "weight_scale=col"], "must be one of tensor, channel, row"),
+        (["--format", "lns8", "--set", "float_layers=nothing"], "nothing"),
         (["--lr", "0"], "`lr` must be a number greater than 0; got 0.0"),
         (["--lr", "-1"], "`lr` must be a number greater than 0; got -1.0"),
         (["--lr", "nan"], "`lr` must be a number greater than 0; got nan"),

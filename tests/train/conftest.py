@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from rung.train import get_recipe, with_settings
 
@@ -61,3 +62,48 @@ def tiny(text):
         return with_settings(config, (*SETTINGS, *settings))
 
     return make
+
+
+WORDS = ("good", "bad", "film", "a", "the", "plot", "is", "##s", ".")
+
+
+@pytest.fixture
+def tiny_bert(tmp_path):
+    """Writes a folder with a BERT of a few thousand weights and its tokenizer."""
+
+    def make(name="bert", model="BertModel", vocabulary=True, **changes):
+        import transformers
+
+        folder = tmp_path / name
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "max_position_embeddings": 24,
+            "vocab_size": 16,
+        }
+        kind = getattr(transformers, model)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            kind(transformers.BertConfig(**(sizes | changes))).save_pretrained(folder)
+        if vocabulary:
+            marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+            (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in marks + WORDS))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def sst2(tmp_path):
+    """A folder with SST-2's files, 24 + 6 sentences."""
+    folder = tmp_path / "sst2"
+    folder.mkdir()
+    for part, count in (("train", 24), ("dev", 6)):
+        lines = [
+            f"{'a good' if index % 2 else 'the bad'} film {'. ' * (index % 5)}\t{index % 2}\n"
+            for index in range(count)
+        ]
+        (folder / f"{part}.tsv").write_text("sentence\tlabel\n" + "".join(lines))
+    return folder

@@ -3,7 +3,7 @@ from dataclasses import dataclass, fields, replace
 import pytest
 
 from rung.train import RECIPES, get_recipe, with_settings
-from rung.train.config import OPTIMIZERS, fingerprint
+from rung.train.config import OPTIMIZERS, default_optimizer, fingerprint, setting_names
 from rung.train.fields import Count, check_fields
 from rung.train.options import AdamOptions, CharacterOptions, SGDOptions
 
@@ -18,7 +18,8 @@ def test_every_recipe_has_a_configuration_for_every_optimizer(name, optimizer):
     config = RECIPES[name].configure(optimizer)
     assert config.recipe == name
     assert config.optimizer == optimizer
-    assert (config.format is not None) == (optimizer == "bbit-madam")
+    assert config.format == {"bbit-madam": "ladder8", "lns-madam": "lns8"}.get(optimizer)
+    assert config.compute_format == ("lns8" if optimizer == "lns-madam" else None)
 
 
 def test_a_variant_edits_fields():
@@ -67,6 +68,54 @@ def test_bbit_madam_needs_a_known_ladder():
         replace(digits("bbit-madam"), format=None)
     with pytest.raises(ValueError, match="Unknown format 'ladder99'.*ladder8"):
         replace(digits("bbit-madam"), format="ladder99")
+    with pytest.raises(ValueError, match="whose weights live on it; got format='lns8'.*lns-madam"):
+        replace(digits("bbit-madam"), format="lns8")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "madam", "lns-madam"])
+def test_all_other_optimizers_compute_in_an_lns_and_refuse_a_ladder(optimizer):
+    for name in ("lns8", "lns6_b4", None):
+        assert replace(digits(optimizer), format=name).compute_format == name
+    with pytest.raises(ValueError, match=f"got format='ladder8' with optimizer='{optimizer}'.*lns"):
+        replace(digits(optimizer), format="ladder8")
+    with pytest.raises(ValueError, match="Unknown format 'lnsx'.*lns8"):
+        replace(digits(optimizer), format="lnsx")
+
+
+def test_an_lns_chooses_its_optimizer():
+    assert [default_optimizer(name) for name in (None, "ladder4", "lns8", "lns6_b4", "none")] == [
+        "bbit-madam",
+        "bbit-madam",
+        "lns-madam",
+        "lns-madam",
+        "bbit-madam",
+    ]
+
+
+def test_only_an_lns_can_be_the_format_of_updates():
+    for optimizer in OPTIMIZERS:
+        if optimizer == "bbit-madam":
+            continue
+        config = with_settings(digits(optimizer), ["update_format=lns10"])
+        assert config.update_format == "lns10"
+        with pytest.raises(ValueError, match="`update_format` must name a log.*lns4, .*lns16"):
+            with_settings(config, ["update_format=ladder8"])
+        with pytest.raises(ValueError, match="Unknown format 'float'; the formats are: .*lns16"):
+            with_settings(config, ["update_format=float"])
+    assert with_settings(config, ["update_format=lns12"]).update_format == "lns12"
+    assert digits("adamw").update_format is None
+    assert digits("bbit-madam").update_format is None
+    assert digits("lns-madam").update_format == "lns16"
+
+
+def test_settings_of_layers_need_a_format_to_compute_in():
+    lns = replace(digits(), format="lns8")
+    settings = ["backward_format=lns10", "weight_scale=row", "float_layers=head"]
+    assert with_settings(lns, settings).layers.backward_format == "lns10"
+    with pytest.raises(ValueError, match="`weight_scale` says how layers compute in an LNS; got"):
+        with_settings(digits(), settings)
+    with pytest.raises(ValueError, match="`backward_format` says how.*optimizer='bbit-madam'"):
+        with_settings(digits("bbit-madam"), settings[:1])
 
 
 @pytest.mark.parametrize(
@@ -106,12 +155,13 @@ def test_unknown_recipes_and_optimizers_are_listed():
         get_recipe("digits-cnn").configure("lion")
 
 
-def test_setting_names_of_recipe_and_optimizer_never_collide():
+def test_setting_names_of_recipe_optimizer_and_layers_never_collide():
     for recipe in RECIPES.values():
         for optimizer in OPTIMIZERS:
             config = recipe.configure(optimizer)
-            ours = {field.name for field in fields(config.options)}
-            assert ours.isdisjoint(field.name for field in fields(config.optimizer_options))
+            owners = (config.options, config.optimizer_options, config.layers)
+            assert len(setting_names(config)) == sum(len(fields(owner)) for owner in owners)
+            assert len(setting_names(config)) == len(set(setting_names(config)))
 
 
 def test_the_fingerprint_forgets_where_a_run_happens():
@@ -119,11 +169,41 @@ def test_the_fingerprint_forgets_where_a_run_happens():
     assert fingerprint(config) == fingerprint(replace(config, threads=1, data_dir="x"))
     assert fingerprint(config) != fingerprint(replace(config, lr=0.5))
     assert fingerprint(config) != fingerprint(replace(config, epochs=99))
+    lns = replace(config, format="lns8")
+    assert fingerprint(lns) != fingerprint(config)
+    assert fingerprint(lns) != fingerprint(with_settings(lns, ["backward_rounding=stochastic"]))
+    assert fingerprint(config) != fingerprint(with_settings(config, ["update_format=lns10"]))
     constant = replace(config, schedule="constant")
     assert fingerprint(constant) == fingerprint(replace(constant, epochs=99))
     assert fingerprint(config) != fingerprint(
         replace(config, optimizer_options=AdamOptions(weight_decay=0.5))
     )
+
+
+def test_checkpoints_from_before_lns_still_fit():
+    # The fields that the first release wrote for AdamW on digits.
+    old = {
+        "recipe": "digits-cnn",
+        "optimizer": "adamw",
+        "format": None,
+        "seed": 0,
+        "lr": 0.002,
+        "schedule": "cosine",
+        "epochs": 30,
+        "batch_size": 32,
+        "plateau_factor": 0.1,
+        "plateau_patience": 2,
+        "crop_padding": 1,
+        "flip": False,
+        "train_examples": None,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.01,
+        "clip_norm": None,
+    }
+    now = fingerprint(digits())
+    assert {name for name in now if now[name] != old.get(name)} == set()
+    assert old.keys() <= now.keys()
 
 
 def test_a_field_of_another_class_is_named():

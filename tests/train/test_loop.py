@@ -49,7 +49,7 @@ def test_a_run_folder_holds_what_the_schema_says(tiny, recorder, tmp_path, optim
     assert [line["step"] for line in lines(out) if line["kind"] == "eval"] == [6, 12]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "bbit-madam"])
+@pytest.mark.parametrize("optimizer", ["adamw", "bbit-madam", "lns-madam"])
 def test_diagnostics_describe_every_parameter(tiny, tmp_path, optimizer):
     out = tmp_path / "run"
     summary = run(tiny(optimizer), out)
@@ -65,8 +65,9 @@ def test_diagnostics_describe_every_parameter(tiny, tmp_path, optimizer):
         assert len(histogram["edges"]) == len(histogram["counts"]) + 1
         assert sum(histogram["counts"]) + histogram["zeros"] == layer["numel"]
         assert layer["angle"] is None or 0 <= layer["angle"] <= math.pi / 2
-        coded = layer["format"] == "ladder8"
-        assert coded == (optimizer == "bbit-madam" and len(layer["shape"]) > 1)
+        coded = layer["format"] in ("ladder8", "lns16")
+        assert coded == (optimizer != "adamw" and len(layer["shape"]) > 1)
+        assert layer["kind"] in ("Embedding", "Linear", "LayerNorm")
         assert (layer["rungs"] is not None) == coded
         if coded:
             assert len(layer["rungs"]["counts"]) == 256
@@ -83,6 +84,39 @@ def test_rungs_of_every_width_are_counted(tiny, tmp_path, fmt):
         assert sum(layer["rungs"]["counts"]) == layer["numel"]
 
 
+def test_codes_of_an_lns_are_counted_from_the_largest(tiny, tmp_path):
+    run(tiny("lns-madam", "update_format=lns10", "scale_bound=1", epochs=1), tmp_path / "run")
+    layers = [x for x in read(tmp_path / "run", "diagnostics.json")["layers"] if x["rungs"]]
+    assert layers
+    for layer in layers:
+        rungs = layer["rungs"]
+        assert (rungs["system"], rungs["bits"], rungs["levels"]) == ("lns", 10, 512)
+        assert rungs["base_precision"] == pytest.approx(math.log(2) / 32)
+        assert sum(rungs["counts"]) == layer["numel"]
+        # W_max is the root mean square here: many weights are at the top, few below an eighth.
+        assert rungs["counts"][0] > 0.1 * layer["numel"]
+        assert sum(rungs["counts"][:48]) > 0.8 * layer["numel"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lns-madam"])
+def test_a_run_in_an_lns_says_so(tiny, recorder, tmp_path, optimizer):
+    out, display = tmp_path / "run", recorder()
+    summary = run(tiny(optimizer, "backward_format=lns10", format="lns8"), out, display=display)
+    shown = [line.partition(":")[0] for line in display.lines]
+    assert shown[:3] == ["data", "weights", "layers"] if optimizer == "lns-madam" else shown[:2]
+    config = read(out, "config.json")
+    assert (config["format"], summary["format"]) == ("lns8", "lns8")
+    assert config["update_format"] == ("lns16" if optimizer == "lns-madam" else None)
+    assert config["layers"]["backward_format"] == "lns10"
+    assert config["layers"]["weight_scale"] == "channel"
+
+
+def test_a_run_in_float32_has_no_layers_in_its_record(tiny, tmp_path):
+    run(tiny("lns-madam", format=None, epochs=1), tmp_path / "run")
+    config = read(tmp_path / "run", "config.json")
+    assert (config["format"], config["update_format"], config["layers"]) == (None, "lns16", None)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_bytes_are_those_of_the_tensors(tiny, tmp_path, optimizer, monkeypatch):
     seen = {}
@@ -96,6 +130,8 @@ def test_bytes_are_those_of_the_tensors(tiny, tmp_path, optimizer, monkeypatch):
     assert summary["parameters"] == sum(p.numel() for p in seen["it"].model.parameters())
     if optimizer == "bbit-madam":
         assert summary["bytes"]["weights"] < 2 * summary["parameters"]
+    elif optimizer == "lns-madam":
+        assert summary["bytes"]["weights"] < 3 * summary["parameters"]
     else:
         assert summary["bytes"]["weights"] == 4 * summary["parameters"]
 

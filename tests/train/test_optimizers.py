@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from rung.optim import BBitMadam, Madam
+from rung import formats
+from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate
+from rung.tensor import CodedTensor
 from rung.train import get_recipe, with_settings
 from rung.train.config import OPTIMIZERS
 from rung.train.optimizers import build_optimizer, build_schedule, cosine, store_weights
@@ -30,7 +32,7 @@ def test_every_optimizer_takes_a_step_on_a_model_with_norms(name):
     network = model()
     made = config(name)
     stored = store_weights(made, network)
-    assert (stored is not None) == (name == "bbit-madam")
+    assert (stored is not None) == (name in ("bbit-madam", "lns-madam"))
     optimizer = build_optimizer(made, network)
     assert lrs(optimizer)[0] == made.lr
     network(torch.ones(3, 4)).square().mean().backward()
@@ -53,6 +55,54 @@ def test_options_reach_the_optimizer():
     bbit = build_optimizer(made, network)
     assert isinstance(bbit, BBitMadam)
     assert (bbit.param_groups[0]["rounding"], bbit.param_groups[0]["clip"]) == ("nearest", 2.0)
+
+
+def test_options_reach_lns_madam():
+    network = model()
+    made = config("lns-madam", "update_format=lns12", "rounding=stochastic", "clip=4", lr=0.01)
+    assert store_weights(made, network).endswith("(lns12)")
+    lns = build_optimizer(made, network)
+    assert isinstance(lns, LNSMadam)
+    assert lrs(lns) == [0.01, made.optimizer_options.additive_lr]
+    assert (lns.param_groups[0]["rounding"], lns.param_groups[0]["clip"]) == ("stochastic", 4.0)
+    weight = network[0].weight
+    assert isinstance(weight, CodedTensor)
+    assert weight.format == formats.get("lns12")
+    root_mean_square = model()[0].weight.square().mean().sqrt()
+    torch.testing.assert_close(weight.scale, made.optimizer_options.scale_bound * root_mean_square)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "madam"])
+def test_an_update_format_rounds_weights_after_every_step_and_nothing_else(name):
+    network = model()
+    made = config(name, "update_format=lns6")
+    assert store_weights(made, network) is None
+    optimizer = build_optimizer(made, network)
+    assert isinstance(optimizer, QuantizedUpdate)
+    assert lrs(optimizer)[0] == made.lr
+    for _ in range(2):
+        optimizer.zero_grad()
+        network(torch.ones(3, 4)).square().mean().backward()
+        optimizer.step()
+    plain = model()
+    unrounded = build_optimizer(config(name), plain)
+    plain(torch.ones(3, 4)).square().mean().backward()
+    unrounded.step()
+    for layer in (0, 2):
+        assert network[layer].weight.abs().unique().numel() <= formats.get("lns6").levels
+    assert plain[0].weight.abs().unique().numel() == plain[0].weight.numel()
+    assert network[0].bias.abs().unique().numel() == network[0].bias.numel()
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_schedules_move_a_quantized_update(schedule):
+    made = config("adamw", "update_format=lns10", schedule=schedule)
+    optimizer = build_optimizer(made, model())
+    moving = build_schedule(made, optimizer, 8)
+    for _ in range(8):
+        optimizer.step()
+        moving.step(1.0) if schedule == "plateau" else moving.step()
+    assert lrs(optimizer)[0] < 0.2 * made.lr
 
 
 def test_the_cosine_goes_from_one_to_zero_but_not_below_its_floor():
@@ -84,6 +134,22 @@ def test_round_to_nearest_never_goes_below_the_base_precision(schedule):
         optimizer.step()
         moving.step(1.0) if schedule == "plateau" else moving.step()
     assert 0.001 <= lrs(optimizer)[0] <= 0.001 * (1 + 1e-6)
+    network(torch.ones(3, 4)).square().mean().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_lns_madam_never_goes_below_half_a_code(schedule):
+    network = model()
+    made = config("lns-madam", "update_format=lns12", schedule=schedule, lr=0.02)
+    store_weights(made, network)
+    optimizer = build_optimizer(made, network)
+    moving = build_schedule(made, optimizer, 20)
+    for _ in range(20):
+        optimizer.step()
+        moving.step(1.0) if schedule == "plateau" else moving.step()
+    half = 0.5 / formats.get("lns12").base_factor
+    assert half < lrs(optimizer)[0] <= half * (1 + 1e-6)
     network(torch.ones(3, 4)).square().mean().backward()
     optimizer.step()
 

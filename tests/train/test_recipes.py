@@ -3,8 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from rung import nn
 from rung.train import RECIPES, get_recipe, run, with_settings
+from rung.train.session import build
 
 RANDOM = np.random.default_rng(0)
 
@@ -43,6 +46,7 @@ def write_wikitext(folder):
 
 SMALL = {
     "digits-cnn": (None, ["train_examples=64"], "accuracy", "test"),
+    "digits-mlp": (None, ["train_examples=64"], "accuracy", "test"),
     "fashion-resnet18": (write_fashion, ["width=2", "batch_size=8"], "error", "test"),
     "cifar10-resnet18": (write_cifar10, ["width=2", "batch_size=8"], "error", "test"),
     "cifar100-resnet18": (write_cifar100, ["width=2", "batch_size=4"], "error", "test"),
@@ -68,15 +72,25 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "bbit-madam"])
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_on_files_in_their_own_format(name, optimizer, tmp_path):
-    write, settings, metric, split = SMALL[name]
-    config = replace(get_recipe(name).configure(optimizer), epochs=1, threads=1)
+def small(name, optimizer, tmp_path, **changes):
+    """A recipe's configuration on a few examples in the files that it reads."""
+    write, settings, _, _ = SMALL[name]
+    config = replace(get_recipe(name).configure(optimizer), epochs=1, threads=1, **changes)
     if write is not None:
         write(tmp_path)
         config = replace(config, data_dir=str(tmp_path))
-    summary = run(with_settings(config, settings), tmp_path / "run")
+    return with_settings(config, settings)
+
+
+def test_every_recipe_is_tried_here_or_has_tests_of_its_own():
+    assert RECIPES.keys() - SMALL.keys() <= {"glue-bert"}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "bbit-madam"])
+@pytest.mark.parametrize("name", SMALL)
+def test_every_recipe_trains_on_files_in_their_own_format(name, optimizer, tmp_path):
+    _, _, metric, split = SMALL[name]
+    summary = run(small(name, optimizer, tmp_path), tmp_path / "run")
     assert summary["status"] == "finished"
     assert (summary["metric"]["name"], summary["metric"]["split"]) == (metric, split)
     assert summary["metric"]["higher_is_better"] == (metric == "accuracy")
@@ -85,6 +99,23 @@ def test_every_recipe_trains_on_files_in_their_own_format(name, optimizer, tmp_p
         assert summary["metric"]["final"] == pytest.approx(expected)
     if metric in ("accuracy", "error"):
         assert 0 <= summary["metric"]["final"] <= 1
+
+
+@pytest.mark.parametrize("optimizer", ["lns-madam", "adamw"])
+@pytest.mark.parametrize("name", SMALL)
+def test_every_recipe_trains_with_all_of_its_products_in_an_lns(
+    name, optimizer, tmp_path, recorder
+):
+    config = small(name, optimizer, tmp_path, format="lns8")
+    display = recorder()
+    summary = run(config, tmp_path / "run", display=display)
+    assert summary["status"] == "finished"
+    assert any(line.startswith("layers: ") for line in display.lines)
+    task = get_recipe(name).build(config)
+    session = build(config, task, torch.device("cpu"))
+    inputs, targets = task.probe()
+    # strict: a matrix product that stayed in float32 is an error.
+    nn.audit(session.model, (inputs,), lambda outputs: task.loss(outputs, targets), strict=True)
 
 
 def test_train_examples_and_the_data_line_agree(tmp_path):
@@ -97,7 +128,7 @@ def test_train_examples_and_the_data_line_agree(tmp_path):
     assert len(inputs) == len(targets) == min(100, config.options.batch_size)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if SMALL[name][0] is not None])
+@pytest.mark.parametrize("name", [name for name in SMALL if SMALL[name][0] is not None])
 def test_recipes_without_embedded_data_say_which_files_they_need(name, tmp_path):
     config = get_recipe(name).configure("sgd")
     with pytest.raises(ValueError, match=f"'{name}' reads its data from files.*--data-dir: "):
@@ -107,8 +138,9 @@ def test_recipes_without_embedded_data_say_which_files_they_need(name, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_digits_read_no_folder(tmp_path):
-    config = replace(get_recipe("digits-cnn").configure("sgd"), data_dir=str(tmp_path))
+@pytest.mark.parametrize("name", ["digits-cnn", "digits-mlp"])
+def test_digits_read_no_folder(tmp_path, name):
+    config = replace(get_recipe(name).configure("sgd"), data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="has its data embedded and reads no files; got data_dir="):
         run(config, tmp_path / "run")
 

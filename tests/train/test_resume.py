@@ -55,6 +55,37 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tiny, recorder, tmp_path, optimi
         assert_same_run(out, tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ("lns-madam", ["backward_rounding=stochastic", "rounding=stochastic"]),
+        ("adamw", ["update_format=lns10", "backward_rounding=stochastic"]),
+        ("sgd", ["update_format=lns10", "update_rounding=stochastic"]),
+        ("madam", ["update_format=lns12", "update_rounding=stochastic"]),
+    ],
+)
+def test_random_rounding_goes_on_bit_for_bit(tiny, recorder, tmp_path, optimizer, settings):
+    config = tiny(optimizer, *settings, format="lns8")
+    run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "broken", display=recorder(at=4, act=interrupt))
+    run(config, tmp_path / "broken", resume=True)
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    run(replace(config, seed=1), tmp_path / "other")
+    assert metrics(tmp_path / "other") != metrics(tmp_path / "whole")
+
+
+def test_another_lns_is_refused_by_name(tiny, tmp_path):
+    out = tmp_path / "run"
+    run(tiny("lns-madam", epochs=1), out)
+    with pytest.raises(ValueError, match="format is 'lns8' in the checkpoint and 'lns6' here"):
+        run(tiny("lns-madam", epochs=1, format="lns6"), out, resume=True)
+    with pytest.raises(ValueError, match="update_format is 'lns16' in the checkpoint and 'lns10'"):
+        run(tiny("lns-madam", "update_format=lns10", epochs=1), out, resume=True)
+    with pytest.raises(ValueError, match="backward_format is None in the checkpoint and 'lns10'"):
+        run(tiny("lns-madam", "backward_format=lns10", epochs=1), out, resume=True)
+
+
 def test_digits_with_augmentation_go_on_bit_for_bit(recorder, tmp_path):
     from rung.train import get_recipe, with_settings
 
@@ -175,9 +206,10 @@ def test_a_truncated_checkpoint_or_metrics_file_stops_a_resume(tiny, tmp_path):
     assert (out / "metrics.jsonl").read_bytes() == lines[:-10]
 
 
-def test_a_run_killed_amid_an_epoch_goes_on_bit_for_bit(tiny, tmp_path):
+@pytest.mark.parametrize("optimizer", ["bbit-madam", "lns-madam"])
+def test_a_run_killed_amid_an_epoch_goes_on_bit_for_bit(tiny, tmp_path, optimizer):
     # Many steps of one epoch, with a checkpoint after each: the kill falls somewhere among them.
-    config = tiny("bbit-madam", "steps_per_epoch=30", "checkpoint_minutes=0", epochs=2)
+    config = tiny(optimizer, "steps_per_epoch=30", "checkpoint_minutes=0", epochs=2)
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     (tmp_path / "config.pickle").write_bytes(pickle.dumps(config))
     script = (

@@ -10,8 +10,9 @@ import typer
 from rung import report
 from rung._version import __version__
 from rung.cli.main import DIVERGED, FINISHED
+from rung.cli.sweep import sweep
 from rung.train import RECIPES, Config, display_for, get_recipe, run, with_settings
-from rung.train.config import DEFAULT_OPTIMIZER, OPTIMIZERS
+from rung.train.config import DEFAULT_OPTIMIZER, OPTIMIZERS, default_optimizer
 
 app = typer.Typer(
     name="rung",
@@ -54,11 +55,18 @@ def train(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `rung recipes`.")],
     optimizer: Annotated[
-        str, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = DEFAULT_OPTIMIZER,
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(OPTIMIZERS)}; default {DEFAULT_OPTIMIZER}, or lns-madam "
+            "with an LNS in --format."
+        ),
+    ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="Ladder of the weights, ladder2 to ladder16; bbit-madam only."),
+        typer.Option(
+            help="bbit-madam: ladder of the weights, ladder2 to ladder16. All others: LNS in which "
+            "every layer computes, lns4 to lns16 or e.g. lns6_b4; none computes in float32."
+        ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
@@ -75,13 +83,14 @@ def train(
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of recipe or optimizer."),
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of recipe, optimizer, layers."),
     ] = None,
 ) -> int:
     """Train a recipe and write a run folder with its report."""
-    config = get_recipe(recipe).configure(optimizer)
+    config = get_recipe(recipe).configure(optimizer or default_optimizer(format))
+    if format is not None:
+        config = replace(config, format=None if format == "none" else format)
     given = {
-        "format": format,
         "lr": lr,
         "epochs": epochs,
         "schedule": schedule,
@@ -104,13 +113,17 @@ def train(
     return FINISHED
 
 
+app.command("sweep")(sweep)
+
+
 @app.command("report")
 def make_report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
 ) -> None:
-    """Rewrite one run's report.html, or compare several runs."""
+    """Rewrite the page of one run or sweep, or compare several runs."""
     if len(runs) == 1:
-        typer.echo(f"report: {report.write_report(runs[0])}")
+        write = report.write_sweep if report.is_sweep(runs[0]) else report.write_report
+        typer.echo(f"report: {write(runs[0])}")
         return
     typer.echo(report.comparison_table(report.compare(runs)))
     typer.echo(f"comparison: {report.comparison_path(runs)}")

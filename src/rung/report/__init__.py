@@ -4,16 +4,25 @@ from rung.report.comparison import compare, comparison_path
 from rung.report.page import write_report
 from rung.report.rows import Row, SeedGroup, seed_groups
 from rung.report.run import Run, read_run
+from rung.report.sweep import write_sweep
+from rung.report.sweep_data import Setting, Sweep, is_sweep, read_sweep
+from rung.report.sweep_table import sweep_table
 from rung.report.table import comparison_table
 
 __all__ = [
     "Row",
     "Run",
     "SeedGroup",
+    "Setting",
+    "Sweep",
     "compare",
     "comparison_path",
     "comparison_table",
+    "is_sweep",
     "read_run",
+    "read_sweep",
     "seed_groups",
+    "sweep_table",
     "write_report",
+    "write_sweep",
 ]

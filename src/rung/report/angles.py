@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rung.report import numbers, style
-from rung.report.facts import is_multiplicative, layer_bound
+from rung.report.facts import in_nats, is_multiplicative, layer_bound
 from rung.report.run import Run
 from rung.report.weights import MOST_ROWS, largest
 
@@ -21,8 +21,8 @@ def draw(run: Run) -> "Figure | None":
     depth = run.diagnostics["depth"]
     # An additive optimizer's rate is no relative change and has no place on this axis.
     comparable = is_multiplicative(run)
-    lr = run.diagnostics["lr"] if comparable else None
-    first = run.config.get("lr") if comparable else None
+    lr = in_nats(run, run.diagnostics["lr"]) if comparable else None
+    first = in_nats(run, run.config.get("lr")) if comparable else None
     # A rate of 0 ends a cosine schedule: the rate at the start is what to look at then.
     used = lr or first
     shown = largest(layers, MOST_ROWS)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rung.report import numbers
-from rung.report.facts import is_multiplicative
+from rung.report.facts import in_nats, in_octaves, is_multiplicative
 from rung.report.run import Run
 
 
@@ -24,7 +24,11 @@ def judge(run: Run) -> Verdict | None:
     found = run.diagnostics
     if found is None:
         return None
-    bound, lr, step = found["descent_bound"], found["lr"], numbers.count(found["step"])
+    bound, lr, step = (
+        found["descent_bound"],
+        in_nats(run, found["lr"]),
+        numbers.count(found["step"]),
+    )
     if bound is None or lr is None:
         return Verdict(
             "none",
@@ -40,14 +44,15 @@ def judge(run: Run) -> Verdict | None:
             "It is about steps that multiply the weights, and this optimizer adds to them. For a "
             f"multiplicative optimizer {shown} would hold at step {step}.",
         )
-    first = run.config.get("lr")
+    first = in_nats(run, run.config.get("lr"))
+    unit = " nats" if in_octaves(run) else ""
     if lr == 0 and first:
         # A cosine schedule ends at 0: that rate changes nothing and tells nothing.
-        rate = f"The learning rate at the start, {numbers.rate(first)},"
+        rate = f"The learning rate at the start, {numbers.rate(first)}{unit},"
         used = first
         rest = f" The bound was measured at step {step}, where the schedule has reached 0."
     else:
-        rate = f"The learning rate at step {step}, {numbers.rate(lr)},"
+        rate = f"The learning rate at step {step}, {numbers.rate(lr)}{unit},"
         used = lr
         rest = _about_the_start(first, lr, bound)
     if used > bound:

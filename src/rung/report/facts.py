@@ -122,6 +122,25 @@ def is_multiplicative(run: Run) -> bool:
     return MULTIPLICATIVE in run.config["optimizer"].lower()
 
 
+def formats_of(run: Run) -> str:
+    """Formats of a run: ``ladder8``, ``lns8, lns16 weights``; empty where all is float32."""
+    weights = run.config.get("update_format")
+    parts = [run.config["format"], f"{weights} weights" if weights else None]
+    return ", ".join(part for part in parts if part)
+
+
+def in_nats(run: Run, lr: float | None) -> float | None:
+    """A learning rate as the typical change of ln|w| in a step; LNS-Madam's is in octaves."""
+    if lr is None or not in_octaves(run):
+        return lr
+    return lr * math.log(2)
+
+
+def in_octaves(run: Run) -> bool:
+    """Whether the run's learning rate is a change of log2|w| rather than of ln|w|."""
+    return bool(run.config["optimizer"] == "lns-madam")
+
+
 def layer_bound(angle: float | None, depth: int) -> float | None:
     """One layer's term of Theorem 1, ``(1 + cos gamma)^(1/L) - 1``."""
     if angle is None or depth < 1:
@@ -139,4 +158,14 @@ def edge_shares(rungs: dict[str, Any] | None) -> tuple[float, float] | None:
 
 def rungs_per_bin(rungs: dict[str, Any]) -> int:
     """Rungs that share one bin: 1 up to 8 bits, more where the histogram was binned."""
-    return max(1, int(2 ** rungs["bits"]) // max(1, len(rungs["counts"])))
+    return max(1, levels_of(rungs) // max(1, len(rungs["counts"])))
+
+
+def levels_of(rungs: dict[str, Any]) -> int:
+    """Different sizes that a weight can have: 2^B on a ladder, 2^(B-1) in an LNS."""
+    return int(rungs.get("levels", 2 ** rungs["bits"]))
+
+
+def system_of(rungs: dict[str, Any]) -> str:
+    """``8-bit ladder`` or ``16-bit LNS``."""
+    return f"{rungs['bits']}-bit {'LNS' if rungs.get('system') == 'lns' else 'ladder'}"

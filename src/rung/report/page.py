@@ -13,6 +13,8 @@ from rung.report.bound import judge
 from rung.report.facts import (
     ADAMW_BYTES,
     edge_shares,
+    formats_of,
+    in_nats,
     layer_bound,
     metric_of,
     parts_of,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 FIGURES: dict[str, tuple[str, Callable[[Run], "Figure | None"]]] = {
     "curves": ("Loss, metric and learning rate along training", curves.draw),
     "memory": ("Bytes per weight of every part of the model", memory.draw),
-    "rungs": ("Rungs of the ladder in use", rungs.draw),
+    "rungs": ("Rungs in use", rungs.draw),
     "weights": ("Distribution of ln|w| in every layer", weights.draw),
     "angles": ("Learning rate and the bound of Theorem 1 for every layer", angles.draw),
 }
@@ -91,7 +93,7 @@ def render(template: str, values: dict[str, Any]) -> str:
     """Fill one of the page templates that lie beside this module; all text is escaped."""
     jinja2 = extras.require("jinja2")
     here = resources.files("rung.report")
-    names = ("layout.html", "template.html", "comparison.html")
+    names = ("layout.html", "template.html", "comparison.html", "sweep.html")
     sources = {name: here.joinpath(name).read_text(encoding="utf-8") for name in names}
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(sources),
@@ -111,6 +113,7 @@ def page_of(run: Run, svgs: dict[str, str]) -> dict[str, Any]:
         "run": run,
         "figures": {name: svgs.get(name) for name in FIGURES},
         "titles": {name: title for name, (title, _) in FIGURES.items()},
+        "formats": formats_of(run) or "float32 weights",
         "reason": reason_of(run),
         "tiles": tiles_of(run),
         "verdict": judge(run),
@@ -179,7 +182,7 @@ def layer_rows(run: Run) -> list[dict[str, Any]]:
     if run.diagnostics is None:
         return []
     depth = run.diagnostics["depth"]
-    lr = run.diagnostics["lr"] or run.config.get("lr")
+    lr = in_nats(run, run.diagnostics["lr"] or run.config.get("lr"))
     rows = []
     for layer in run.diagnostics["layers"]:
         bound = layer_bound(layer["angle"], depth)
@@ -206,7 +209,7 @@ def setting_rows(run: Run) -> list[tuple[str, str]]:
     names = ("lr", "epochs", "schedule", "batch_size", "device")
     first = {name: run.config[name] for name in names if run.config.get(name) is not None}
     # Some options stand in both places; the ones at the top come first.
-    return dict_rows(first | (run.config.get("options") or {}))
+    return dict_rows(first | (run.config.get("options") or {}) | (run.config.get("layers") or {}))
 
 
 def dict_rows(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rung.report.facts import Metric, metric_of, whole_model
+from rung.report.facts import Metric, formats_of, metric_of, whole_model
 from rung.report.run import Run
 
 # What a run does beside training, and what belongs to an optimizer, need not be equal: the first
@@ -27,6 +27,8 @@ _OPTIMIZER_OPTIONS = frozenset(
         "scale_bound",
         "signs",
         "state",
+        "update_format",
+        "update_rounding",
         "weight_decay",
     ]
 )
@@ -92,8 +94,8 @@ class SeedGroup:
 
 
 def setup_name(run: Run) -> str:
-    """Optimizer, format and learning rate of a run."""
-    parts = [run.config["optimizer"], run.config["format"] or ""]
+    """Optimizer, formats and learning rate of a run."""
+    parts = [run.config["optimizer"], formats_of(run)]
     lr = run.config.get("lr")
     return " ".join(part for part in parts if part) + (f", lr {lr:g}" if lr is not None else "")
 
@@ -102,6 +104,10 @@ def settings_of(run: Run) -> dict[str, Any]:
     """Everything that decides a run's figures, apart from optimizer, format, lr and seed."""
     options = run.config.get("options") or {}
     chosen = {name: value for name, value in options.items() if name not in _BOOKKEEPING}
+    if run.config.get("update_format") is None:
+        # Runs of an older Rung lack these options.
+        chosen = {name: chosen[name] for name in chosen if not name.startswith("update_")}
+    chosen |= run.config.get("layers") or {}
     fixed = {name: run.config.get(name) for name in ("recipe", *_CONDITIONS)}
     return chosen | fixed
 
@@ -173,7 +179,8 @@ def unequal_conditions(rows: Sequence[Row]) -> list[str]:
     recipes: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         settings = settings_of(row.run)
-        conditions = {key: settings[key] for key in settings if key not in _OPTIMIZER_OPTIONS}
+        compared = _OPTIMIZER_OPTIONS | (row.run.config.get("layers") or {}).keys()
+        conditions = {key: settings[key] for key in settings if key not in compared}
         recipes.setdefault(row.run.config["recipe"], []).append(conditions)
     notes = []
     for recipe, same in recipes.items():

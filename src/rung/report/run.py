@@ -67,16 +67,16 @@ def read_run(folder: str | Path) -> Run:
             has a newer format version. The text names the file and the way out.
     """
     path = Path(folder)
-    config = _read_object(path / "config.json") if path.is_dir() else None
+    config = read_object(path / "config.json") if path.is_dir() else None
     if config is None:
         raise ValueError(_no_run(path))
-    _check_version(config, path / "config.json")
+    check_version(config, path / "config.json")
     schema.check(config, schema.CONFIG, str(path / "config.json"))
-    summary = _read_object(path / "summary.json")
+    summary = read_object(path / "summary.json")
     if summary is not None:
-        _check_version(summary, path / "summary.json")
+        check_version(summary, path / "summary.json")
         schema.check(summary, schema.SUMMARY, str(path / "summary.json"))
-    diagnostics = _read_object(path / "diagnostics.json")
+    diagnostics = read_object(path / "diagnostics.json")
     if diagnostics is not None:
         schema.check(diagnostics, schema.DIAGNOSTICS, str(path / "diagnostics.json"))
         _check_histograms(diagnostics, path / "diagnostics.json")
@@ -98,8 +98,12 @@ def _no_run(path: Path) -> str:
     return f"a run folder must hold config.json; got {path} without one. {way_out}"
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON file's object, or None where there is no such file."""
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON file's object, or None where there is no such file.
+
+    Raises:
+        ValueError: The file is no JSON object.
+    """
     if not path.is_file():
         return None
     value = _parse(path.read_bytes(), str(path))
@@ -121,7 +125,12 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name}, which JSON does not have")
 
 
-def _check_version(value: dict[str, Any], path: Path) -> None:
+def check_version(value: dict[str, Any], path: Path) -> None:
+    """Refuse a file of a newer Rung.
+
+    Raises:
+        ValueError: Its format version is beyond this package's.
+    """
     version = value.get("format_version")
     if isinstance(version, int) and version > schema.FORMAT_VERSION:
         raise ValueError(

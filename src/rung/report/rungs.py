@@ -1,10 +1,10 @@
-"""Figure: which rungs of the ladder the weights stand on, in total and layer by layer."""
+"""Figure: which rungs of a ladder or LNS the weights stand on, in total and layer by layer."""
 
 import math
 from typing import TYPE_CHECKING, Any
 
 from rung.report import numbers, style
-from rung.report.facts import edge_shares, rungs_per_bin
+from rung.report.facts import edge_shares, levels_of, rungs_per_bin, system_of
 from rung.report.run import Run
 
 if TYPE_CHECKING:
@@ -46,20 +46,13 @@ def coded_layers(run: Run) -> list[dict[str, Any]]:
 
 
 def sum_by_ladder(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One histogram for each ladder in use, over all of its layers."""
-    totals: dict[tuple[int, float, int], dict[str, Any]] = {}
+    """One histogram for each ladder or LNS in use, over all of its layers."""
+    totals: dict[tuple[str, float, int], dict[str, Any]] = {}
     for layer in layers:
         rungs = layer["rungs"]
-        key = (rungs["bits"], rungs["base_precision"], len(rungs["counts"]))
-        total = totals.setdefault(
-            key,
-            {
-                "bits": rungs["bits"],
-                "base_precision": rungs["base_precision"],
-                "counts": [0] * len(rungs["counts"]),
-                "layers": 0,
-            },
-        )
+        key = (system_of(rungs), rungs["base_precision"], len(rungs["counts"]))
+        blank = rungs | {"counts": [0] * len(rungs["counts"]), "layers": 0}
+        total = totals.setdefault(key, blank)
         pairs = zip(total["counts"], rungs["counts"], strict=True)
         total["counts"] = [old + new for old, new in pairs]
         total["layers"] += 1
@@ -68,16 +61,19 @@ def sum_by_ladder(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _draw_total(axes: "Axes", total: dict[str, Any]) -> None:
     plural = "s" if total["layers"] > 1 else ""
+    is_lns = total.get("system") == "lns"
+    where = "codes of the" if is_lns else "the"
     axes.set_title(
-        f"All {compact_total(total)} weights of {total['layers']} layer{plural} on the "
-        f"{total['bits']}-bit ladder",
+        f"All {compact_total(total)} weights of {total['layers']} layer{plural} on "
+        f"{where} {system_of(total)}",
         pad=6,
     )
     _draw_histogram(axes, total)
     width = rungs_per_bin(total)
     per = "rung" if width == 1 else f"{width} rungs"
     axes.set_ylabel(f"weights per {per} (%)")
-    axes.set_xlabel("rung k (0 is the top of the ladder: the largest weights)")
+    top = "the largest code" if is_lns else "the top of the ladder"
+    axes.set_xlabel(f"rung k (0 is {top}: the largest weights)")
     _label_edges(axes, total)
     _add_size_axis(axes, total)
 
@@ -91,7 +87,7 @@ def _draw_layer(axes: "Axes", layer: dict[str, Any], title: str) -> None:
     _draw_histogram(axes, layer["rungs"])
     style.bare(axes)
     axes.set_title(title, fontsize=8, fontweight="normal", pad=3)
-    axes.set_xticks([0, 2 ** layer["rungs"]["bits"] - 1])
+    axes.set_xticks([0, levels_of(layer["rungs"]) - 1])
     axes.tick_params(labelsize=7.5, length=2, pad=2)
     shares = edge_shares(layer["rungs"])
     if shares:
@@ -152,7 +148,7 @@ def _add_size_axis(axes: "Axes", total: dict[str, Any]) -> None:
     upper = axes.twiny()
     upper.grid(False)
     upper.set_xlim(axes.get_xlim())
-    spacing, levels = total["base_precision"], 2 ** total["bits"]
+    spacing, levels = total["base_precision"], levels_of(total)
     if spacing <= 0:
         upper.set_xticks([])
         return

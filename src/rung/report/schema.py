@@ -23,6 +23,8 @@ CONFIG = {
     "recipe": str,
     "optimizer": str,
     "format": Maybe(str),
+    "update_format?": Maybe(str),
+    "layers?": Maybe(dict),
     "seed": int,
     "lr?": _NULLABLE,
     "epochs?": _NULLABLE,
@@ -54,7 +56,15 @@ DIAGNOSTICS = {
             "state_bytes": _NUMBER,
             "angle": _NULLABLE,
             "log_abs_w": Maybe({"edges": [_NUMBER], "counts": [int], "zeros": int}),
-            "rungs": Maybe({"bits": int, "base_precision": _NUMBER, "counts": [int]}),
+            "rungs": Maybe(
+                {
+                    "system?": str,
+                    "bits": int,
+                    "levels?": int,
+                    "base_precision": _NUMBER,
+                    "counts": [int],
+                }
+            ),
         }
     ],
 }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rung.report import numbers
+from rung.report.facts import formats_of
 from rung.report.rows import Row, SeedGroup, seed_groups, unequal_conditions
 
 HEADINGS = (
@@ -59,7 +60,7 @@ def cells(row: Row) -> list[str]:
     return [
         row.name,
         config["optimizer"],
-        config["format"] or "float32",
+        formats_of(row.run) or "float32",
         str(config["seed"]),
         numbers.metric(name, metric.final if metric else None),
         numbers.metric(name, metric.best if metric else None),

@@ -5,10 +5,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from rung import formats
+from rung.formats import LNS, Ladder
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
+from rung.train.layers import LayerOptions
 from rung.train.options import (
     AdamOptions,
     BBitMadamOptions,
+    LNSMadamOptions,
     MadamOptions,
     OptimizerOptions,
     RecipeOptions,
@@ -26,6 +29,7 @@ OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "adamw": AdamOptions,
     "madam": MadamOptions,
     "bbit-madam": BBitMadamOptions,
+    "lns-madam": LNSMadamOptions,
 }
 """Names for ``--optimizer`` and the class of their options."""
 
@@ -34,6 +38,16 @@ DEFAULT_OPTIMIZER = "bbit-madam"
 
 DEFAULT_FORMAT = "ladder8"
 """How B-bit Madam stores weights when nothing is said."""
+
+DEFAULT_LNS = "lns8"
+"""What layers compute in with LNS-Madam when nothing is said."""
+
+_OWNERS = ("options", "optimizer_options", "layers")
+
+
+def default_optimizer(format: str | None) -> str:
+    """What trains when only a format is given: LNS-Madam for an LNS, else `DEFAULT_OPTIMIZER`."""
+    return "lns-madam" if (format or "").startswith("lns") else DEFAULT_OPTIMIZER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +68,17 @@ class Config:
     options: RecipeOptions
     """Options of the recipe, of the class that its function uses."""
     lr: Positive
-    """Learning rate of the weights; for Madam the typical change of ln|W| per step."""
+    """Learning rate of the weights; for Madam the typical change of ln|W| per step, for LNS-Madam
+    of log2|W|."""
     epochs: Count
     """Passes over the training data."""
     schedule: Schedule
     """plateau: tenth of lr when the loss stalls; cosine: down to 0 at the end; constant."""
     format: str | None = None
-    """Ladder that the weights live in, with B-bit Madam; None with every other optimizer."""
+    """With B-bit Madam the ladder that the weights live in. With every other optimizer the LNS in
+    which all layers compute, forward and backward, or None for float32."""
+    layers: LayerOptions = LayerOptions()
+    """How an LNS in `format` is spread over the layers."""
     seed: _Seed = 0
     """Seed of initialisation, signs, order of examples, augmentation, dropout and rounding."""
     data_dir: str | None = None
@@ -84,26 +102,55 @@ class Config:
                 f"{self.optimizer!r}; got {type(self.optimizer_options).__name__}."
             )
         _check_format(self.optimizer, self.format)
+        if self.compute_format is None and self.layers != LayerOptions():
+            changed = [
+                field.name
+                for field in fields(LayerOptions)
+                if getattr(self.layers, field.name) != getattr(LayerOptions(), field.name)
+            ]
+            raise ValueError(
+                f"`{changed[0]}` says how layers compute in an LNS; got it with "
+                f"format={self.format!r} and optimizer={self.optimizer!r}. "
+                f"Give format={DEFAULT_LNS!r} too, or drop it."
+            )
+
+    @property
+    def compute_format(self) -> str | None:
+        """Name of the LNS in which the layers compute; None for float32."""
+        return None if self.optimizer == "bbit-madam" else self.format
+
+    @property
+    def update_format(self) -> str | None:
+        """Name of the LNS in which weights are kept between steps; None for any other format."""
+        return getattr(self.optimizer_options, "update_format", None)
 
 
 def _check_format(optimizer: str, name: str | None) -> None:
-    if optimizer == "bbit-madam":
-        if name is None:
+    stores = optimizer == "bbit-madam"
+    if name is None:
+        if stores:
             raise ValueError(
                 "`format` must name a ladder for optimizer 'bbit-madam'; got None. "
                 f"Use format={DEFAULT_FORMAT!r}."
             )
-        formats.get(name)
-    elif name is not None:
+        return
+    found = formats.get(name)
+    if stores and not isinstance(found, Ladder):
         raise ValueError(
-            f"`format` stores weights in codes, which only optimizer 'bbit-madam' trains; got "
-            f"format={name!r} with optimizer={optimizer!r}. Drop the format or use 'bbit-madam'."
+            "`format` must name a ladder for optimizer 'bbit-madam', whose weights live on it; got "
+            f"format={name!r}. To compute in it use --optimizer lns-madam, or any other optimizer."
+        )
+    if not stores and not isinstance(found, LNS):
+        raise ValueError(
+            f"A ladder stores weights in codes, which only optimizer 'bbit-madam' trains; got "
+            f"format={name!r} with optimizer={optimizer!r}. Use 'bbit-madam', or let the layers "
+            f"compute in an LNS such as format={DEFAULT_LNS!r}."
         )
 
 
 def setting_names(config: Config) -> tuple[str, ...]:
     """All keys that `with_settings` takes for this recipe and optimizer."""
-    owners = (config.options, config.optimizer_options)
+    owners = (getattr(config, part) for part in _OWNERS)
     return tuple(field.name for owner in owners for field in fields(owner))
 
 
@@ -112,14 +159,14 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
 
     Args:
         config: Where to start from.
-        settings: ``"key=value"`` each; keys are the fields of the recipe's options and of the
-            optimizer's options.
+        settings: ``"key=value"`` each; keys are the fields of the recipe's options, of the
+            optimizer's options and of `LayerOptions`.
 
     Raises:
         ValueError: No "=", an unknown key (the text lists the valid ones), or a value of another
             type or out of range.
     """
-    changes: dict[str, dict[str, Any]] = {"options": {}, "optimizer_options": {}}
+    changes: dict[str, dict[str, Any]] = {part: {} for part in _OWNERS}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
@@ -137,8 +184,7 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
             )
     return replace(
         config,
-        options=replace(config.options, **changes["options"]),
-        optimizer_options=replace(config.optimizer_options, **changes["optimizer_options"]),
+        **{part: replace(getattr(config, part), **found) for part, found in changes.items()},
     )
 
 
@@ -155,6 +201,11 @@ def fingerprint(config: Config) -> dict[str, Any]:
     flat |= asdict(config.options) | asdict(config.optimizer_options)
     for name in ("checkpoint_minutes", "log_every", "max_loss", "eval_batch_size"):
         del flat[name]
+    # What has no effect is left out, so that checkpoints from before these options still fit.
+    if config.compute_format is not None:
+        flat |= asdict(config.layers)
+    if config.update_format is None:
+        flat.pop("update_rounding", None)
     if config.schedule != "cosine":
         del flat["epochs"]
     return flat

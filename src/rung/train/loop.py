@@ -68,6 +68,8 @@ def run(
         folder.begin(record, metrics_bytes)
         if session.stored:
             display.line(f"weights: {session.stored}")
+        if session.converted:
+            display.line(f"layers: {session.converted}")
         reason = None
         try:
             display.start(config.epochs * task.batches_per_epoch, session.counters.step)

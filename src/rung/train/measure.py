@@ -1,5 +1,6 @@
 """Measurements of a trained model: bytes by part, angles, histograms of weights and rungs."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rung.formats import name_of
+from rung.formats import LNS, name_of
 from rung.kernels.ladder import load_codes
+from rung.kernels.lns import exponents
 from rung.optim import split_parameters
 from rung.tensor import CodedTensor, stored_bytes
 from rung.tensor.roles import roles
@@ -156,12 +158,21 @@ def _log_histogram(weight: Tensor) -> dict[str, Any]:
 
 def _rung_histogram(parameter: CodedTensor) -> dict[str, Any]:
     fmt = parameter.format
-    counts = torch.bincount(load_codes(parameter.codes).flatten().cpu(), minlength=fmt.levels)
+    if isinstance(fmt, LNS):
+        # Counted from the top as on a ladder: 0 is the largest weight.
+        codes = fmt.levels - 1 - exponents(parameter.codes, fmt.bits)
+        system, precision = "lns", math.log(2) / fmt.base_factor
+    else:
+        codes = load_codes(parameter.codes)
+        system, precision = "ladder", fmt.base_precision
+    counts = torch.bincount(codes.flatten().cpu(), minlength=fmt.levels)
     if fmt.levels > _RUNG_BINS:
         counts = counts.view(_RUNG_BINS, -1).sum(1)
     return {
+        "system": system,
         "bits": fmt.bits,
-        "base_precision": fmt.base_precision,
+        "levels": fmt.levels,
+        "base_precision": precision,
         "counts": [int(count) for count in counts],
     }
 

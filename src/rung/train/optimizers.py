@@ -1,4 +1,4 @@
-"""From a configuration to an optimizer and a schedule of its learning rates."""
+"""From a configuration to stored weights, an optimizer and a schedule of its learning rates."""
 
 import math
 from collections.abc import Callable
@@ -9,9 +9,17 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 import rung
 from rung import formats
-from rung.optim import BBitMadam, Madam, split_parameters
+from rung.formats import Ladder
+from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate, split_parameters
 from rung.train.config import Config
-from rung.train.options import AdamOptions, BBitMadamOptions, MadamOptions, SGDOptions
+from rung.train.options import (
+    AdamOptions,
+    BBitMadamOptions,
+    LNSMadamOptions,
+    MadamOptions,
+    SGDOptions,
+    require_lns,
+)
 
 
 def store_weights(config: Config, model: nn.Module) -> str | None:
@@ -21,23 +29,63 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
         One line that says what was stored, or None where weights stay float32.
     """
     options = config.optimizer_options
-    if not isinstance(options, BBitMadamOptions) or config.format is None:
-        return None
     before = sum(p.numel() * p.element_size() for p in model.parameters())
-    report = rung.store_weights_(
-        model,
-        config.format,
-        init=options.init,
-        scale_bound=options.scale_bound,
-        signs=options.signs,
-        seed=config.seed,
-    )
-    return f"{before:,} bytes of weights became {report.bytes_after:,} ({config.format})"
+    if isinstance(options, BBitMadamOptions) and config.format is not None:
+        stored_as = config.format
+        report = rung.store_weights_(
+            model,
+            stored_as,
+            init=options.init,
+            scale_bound=options.scale_bound,
+            signs=options.signs,
+            seed=config.seed,
+        )
+    elif isinstance(options, LNSMadamOptions):
+        stored_as = options.update_format
+        report = rung.store_weights_(
+            model, stored_as, scale_bound=options.scale_bound, seed=config.seed
+        )
+    else:
+        return None
+    return f"{before:,} bytes of weights became {report.bytes_after:,} ({stored_as})"
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """The optimizer of a configuration over a model whose weights are already stored."""
     options = config.optimizer_options
+    if isinstance(options, BBitMadamOptions):
+        return BBitMadam(
+            split_parameters(model),
+            lr=config.lr,
+            beta=options.beta,
+            clip=options.clip,
+            weight_decay=options.weight_decay,
+            state=options.state,
+            rounding=options.rounding,
+            additive_lr=options.additive_lr,
+        )
+    if isinstance(options, LNSMadamOptions):
+        return LNSMadam(
+            split_parameters(model),
+            lr=config.lr,
+            beta=options.beta,
+            clip=options.clip,
+            weight_decay=options.weight_decay,
+            state=options.state,
+            rounding=options.rounding,
+            additive_lr=options.additive_lr,
+        )
+    optimizer = _float_optimizer(config, options, model)
+    if options.update_format is None:
+        return optimizer
+    return QuantizedUpdate(
+        optimizer, options.update_format, rounding=options.update_rounding, seed=config.seed
+    )
+
+
+def _float_optimizer(
+    config: Config, options: SGDOptions | AdamOptions | MadamOptions, model: nn.Module
+) -> Optimizer:
     if isinstance(options, SGDOptions):
         return SGD(
             model.parameters(),
@@ -53,26 +101,15 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
         )
-    if isinstance(options, MadamOptions):
-        return Madam(
-            split_parameters(model),
-            lr=config.lr,
-            beta=options.beta,
-            clip=options.clip,
-            scale_bound=options.scale_bound,
-            weight_decay=options.weight_decay,
-            state=options.state,
-            seed=config.seed,
-            additive_lr=options.additive_lr,
-        )
-    return BBitMadam(
+    return Madam(
         split_parameters(model),
         lr=config.lr,
         beta=options.beta,
         clip=options.clip,
+        scale_bound=options.scale_bound,
         weight_decay=options.weight_decay,
         state=options.state,
-        rounding=options.rounding,
+        seed=config.seed,
         additive_lr=options.additive_lr,
     )
 
@@ -80,8 +117,9 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
 def build_schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler:
     """The schedule of all groups' learning rates, which keep their ratio.
 
-    With round-to-nearest B-bit Madam nothing goes below the base precision, where steps would round
-    to 0 (Bernstein et al. 2020, section 6: "decayed toward the base precision").
+    With rounding to nearest, B-bit Madam doesn't go below the base precision (Bernstein et al.
+    2020, section 6: "decayed toward the base precision") nor LNS-Madam below half a code: typical
+    steps would round to 0.
 
     Args:
         config: Names the schedule.
@@ -111,10 +149,20 @@ def cosine(steps: int, floor: float) -> Callable[[int], float]:
 
 
 def _floor(config: Config) -> float:
+    """Smallest share of the learning rate at which rounding to nearest still moves weights."""
     options = config.optimizer_options
-    if not isinstance(options, BBitMadamOptions) or config.format is None:
+    if isinstance(options, BBitMadamOptions) and config.format is not None:
+        fmt = formats.get(config.format)
+        assert isinstance(fmt, Ladder)
+        # A billionth more, lest lr * floor lie a rounding error below the base precision.
+        smallest = (1 + 1e-9) * fmt.base_precision
+    elif isinstance(options, LNSMadamOptions):
+        # A little more than half a code, which float32 would round to even: to 0.
+        smallest = (
+            (1 + 5e-7) * 0.5 / require_lns("update_format", options.update_format).base_factor
+        )
+    else:
         return 0.0
     if options.rounding == "stochastic":
         return 0.0
-    # A billionth more, lest lr * floor lie a rounding error below the base precision.
-    return min(1.0, (1 + 1e-9) * formats.get(config.format).base_precision / config.lr)
+    return min(1.0, smallest / config.lr)

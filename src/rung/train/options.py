@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rung import formats
+from rung.formats import LNS
 from rung.train.fields import Count, Fraction, NonNegative, Pixels, Positive, check_fields
 
 State = Literal["fp32", "bf16", "log8"]
@@ -21,9 +23,15 @@ class SGDOptions:
     """L2 penalty, added to the gradient."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; none leaves it as it is."""
+    update_format: str | None = None
+    """LNS to which every weight is rounded after each step, e.g. lns10; none: float32."""
+    update_rounding: Rounding = "nearest"
+    """How a stepped weight becomes a number of `update_format`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.update_format is not None:
+            require_lns("update_format", self.update_format)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +46,15 @@ class AdamOptions:
     """Adam: L2 penalty in the gradient. AdamW: decoupled, times lr per step."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; none leaves it as it is."""
+    update_format: str | None = None
+    """LNS to which every weight is rounded after each step, e.g. lns10; none: float32."""
+    update_rounding: Rounding = "nearest"
+    """How a stepped weight becomes a number of `update_format`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.update_format is not None:
+            require_lns("update_format", self.update_format)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +75,15 @@ class MadamOptions:
     """Learning rate of AdamW, which trains norm gains and biases."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; none leaves it as it is."""
+    update_format: str | None = None
+    """LNS to which every weight is rounded after each step, e.g. lns10; none: float32."""
+    update_rounding: Rounding = "nearest"
+    """How a stepped weight becomes a number of `update_format`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.update_format is not None:
+            require_lns("update_format", self.update_format)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +115,58 @@ class BBitMadamOptions:
         check_fields(self)
 
 
-OptimizerOptions = SGDOptions | AdamOptions | MadamOptions | BBitMadamOptions
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LNSMadamOptions:
+    """Madam on weights that are LNS codes; norm gains and biases go to AdamW in float32.
+
+    Its learning rate is in octaves: the typical change of log2|W| per step.
+    """
+
+    beta: Fraction = 0.999
+    """Decay of the second moment per step."""
+    clip: Positive = 10.0
+    """Largest step, in multiples of lr."""
+    scale_bound: Positive = 3.0
+    """Largest code, in multiples of the tensor's initial root mean square."""
+    weight_decay: NonNegative = 0.0
+    """Multiplicative decay in octaves, times lr per step."""
+    state: State = "bf16"
+    """How the second moment is stored."""
+    rounding: Rounding = "nearest"
+    """How a step becomes a whole number of codes."""
+    update_format: str = "lns16"
+    """LNS that the weights live in."""
+    additive_lr: Positive = 1e-3
+    """Learning rate of AdamW, which trains norm gains and biases."""
+    clip_norm: Positive | None = None
+    """Largest norm of the whole gradient; none leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_lns("update_format", self.update_format)
+
+
+OptimizerOptions = SGDOptions | AdamOptions | MadamOptions | BBitMadamOptions | LNSMadamOptions
+
+
+def require_lns(field: str, name: str) -> LNS:
+    """The LNS of a name.
+
+    Args:
+        field: What is set, for the error.
+        name: A name such as ``"lns8"`` or ``"lns8_b4"``.
+
+    Raises:
+        ValueError: The format is unknown, or another kind of format.
+    """
+    found = formats.get(name)
+    if not isinstance(found, LNS):
+        known = ", ".join(known for known in formats.names() if known.startswith("lns"))
+        raise ValueError(
+            f"`{field}` must name a logarithmic number system; got {name!r}. Choose one of: "
+            f"{known}."
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,6 +266,26 @@ class CharacterOptions(RecipeOptions):
                 f"`valid_fraction` must be less than 1; got {self.valid_fraction!r}. "
                 "Leave text to train on."
             )
+
+
+SentenceTaskName = Literal["sst2", "cola", "mrpc", "rte", "qnli", "mnli"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentenceOptions(RecipeOptions):
+    """Options of the recipes that fine-tune a checkpoint on sentences."""
+
+    checkpoint: str | None = None
+    """Folder with config.json, model.safetensors and the tokenizer, in Hugging Face's layout."""
+    task: SentenceTaskName = "sst2"
+    """Task of GLUE."""
+    max_length: Count = 64
+    """Most tokens of an example; longer ones are cut."""
+    train_examples: Count | None = None
+    """Train on the first so many examples only."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def _require_heads_divide_width(heads: int, width: int) -> None:

@@ -17,6 +17,8 @@ def config_record(session: Session, command: str) -> dict[str, Any]:
         "recipe": config.recipe,
         "optimizer": config.optimizer,
         "format": config.format,
+        "update_format": config.update_format,
+        "layers": None if config.compute_format is None else asdict(config.layers),
         "seed": config.seed,
         "lr": config.lr,
         "epochs": config.epochs,

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rung.train.config import Config, fingerprint
+from rung.train.layers import convert_layers
 from rung.train.optimizers import build_optimizer, build_schedule, store_weights
 from rung.train.task import Streams, Task
 
@@ -65,6 +66,8 @@ class Session:
     streams: Streams
     stored: str | None
     """One line that says which weights were stored in codes."""
+    converted: str | None
+    """One line that says which layers compute in an LNS."""
     epoch_order: torch.Tensor
     """State of the order's generator at the begin of the current epoch."""
     counters: Counters = field(default_factory=Counters)
@@ -98,6 +101,7 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
     torch.manual_seed(config.seed)
     model = task.model().to(device)
     stored = store_weights(config, model)
+    converted = convert_layers(config, model)
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, config.epochs * task.batches_per_epoch)
     # Streams of their own, so that what one draws never moves another.
@@ -112,6 +116,7 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
         schedule,
         Streams(order, draws),
         stored,
+        converted,
         epoch_order=order.get_state(),
     )
 

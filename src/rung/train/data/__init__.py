@@ -5,6 +5,7 @@ from rung.train.data.batches import bptt_batches, random_windows, shuffled_batch
 from rung.train.data.cifar import cifar10, cifar100
 from rung.train.data.embedded_digits import digits
 from rung.train.data.files import DataError
+from rung.train.data.glue import SentenceData, glue
 from rung.train.data.idx import fashion_mnist
 from rung.train.data.images import ImageData
 from rung.train.data.plain_text import characters
@@ -14,6 +15,7 @@ from rung.train.data.wikitext import wikitext2
 __all__ = [
     "DataError",
     "ImageData",
+    "SentenceData",
     "TokenData",
     "bptt_batches",
     "characters",
@@ -21,6 +23,7 @@ __all__ = [
     "cifar100",
     "digits",
     "fashion_mnist",
+    "glue",
     "random_crop",
     "random_flip",
     "random_windows",

@@ -1,6 +1,7 @@
 """The networks that the recipes train, as plain torch modules."""
 
 from rung.train.models.digits_cnn import DigitsCNN
+from rung.train.models.digits_mlp import DigitsMLP
 from rung.train.models.gpt import GPT
 from rung.train.models.resnet import ResNet, resnet18
 from rung.train.models.word_transformer import WordTransformer
@@ -8,6 +9,7 @@ from rung.train.models.word_transformer import WordTransformer
 __all__ = [
     "GPT",
     "DigitsCNN",
+    "DigitsMLP",
     "ResNet",
     "WordTransformer",
     "resnet18",

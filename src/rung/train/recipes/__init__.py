@@ -5,7 +5,9 @@ from rung.train.recipes import (
     cifar10_resnet18,
     cifar100_resnet18,
     digits_cnn,
+    digits_mlp,
     fashion_resnet18,
+    glue_bert,
     wikitext2_transformer,
 )
 from rung.train.task import Recipe
@@ -14,11 +16,13 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         digits_cnn.RECIPE,
+        digits_mlp.RECIPE,
         fashion_resnet18.RECIPE,
         cifar10_resnet18.RECIPE,
         cifar100_resnet18.RECIPE,
         wikitext2_transformer.RECIPE,
         chars_gpt.RECIPE,
+        glue_bert.RECIPE,
     )
 }
 """All recipes by name."""

@@ -7,6 +7,7 @@ from rung.train.options import (
     AdamOptions,
     BBitMadamOptions,
     CharacterOptions,
+    LNSMadamOptions,
     MadamOptions,
     SGDOptions,
 )
@@ -21,6 +22,7 @@ _DEFAULTS: Defaults = {
     "adamw": (2e-3, AdamOptions(beta2=0.99, weight_decay=0.1, clip_norm=1.0)),
     "madam": (0.02, MadamOptions(scale_bound=10.0)),
     "bbit-madam": (0.02, BBitMadamOptions(scale_bound=10.0)),
+    "lns-madam": (0.029, LNSMadamOptions(scale_bound=10.0)),
 }
 
 

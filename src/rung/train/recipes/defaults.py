@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rung.train.config import DEFAULT_FORMAT, OPTIMIZERS, Config
+from rung.train.config import DEFAULT_FORMAT, DEFAULT_LNS, OPTIMIZERS, Config
 from rung.train.options import OptimizerOptions
 
 Defaults = Mapping[str, tuple[float, OptimizerOptions]]
@@ -23,8 +23,8 @@ def choose(defaults: Defaults, optimizer: str) -> tuple[float, OptimizerOptions]
 
 
 def default_format(optimizer: str) -> str | None:
-    """Format of the weights where none is given: a ladder for B-bit Madam only."""
-    return DEFAULT_FORMAT if optimizer == "bbit-madam" else None
+    """Format where none is given: a ladder for B-bit Madam, an LNS for LNS-Madam, else float32."""
+    return {"bbit-madam": DEFAULT_FORMAT, "lns-madam": DEFAULT_LNS}.get(optimizer)
 
 
 def required_data_dir(config: Config, files: str) -> str:

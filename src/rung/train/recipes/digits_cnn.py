@@ -7,6 +7,7 @@ from rung.train.options import (
     AdamOptions,
     BBitMadamOptions,
     ImageOptions,
+    LNSMadamOptions,
     MadamOptions,
     SGDOptions,
 )
@@ -21,6 +22,7 @@ _DEFAULTS: Defaults = {
     "adamw": (2e-3, AdamOptions(weight_decay=0.01)),
     "madam": (0.02, MadamOptions(scale_bound=5.0)),
     "bbit-madam": (0.02, BBitMadamOptions(scale_bound=5.0)),
+    "lns-madam": (0.029, LNSMadamOptions(scale_bound=5.0)),
 }
 
 

@@ -8,6 +8,7 @@ from rung.train.models import resnet18
 from rung.train.options import (
     AdamOptions,
     BBitMadamOptions,
+    LNSMadamOptions,
     MadamOptions,
     ResNetOptions,
     SGDOptions,
@@ -22,6 +23,7 @@ _DEFAULTS: Defaults = {
     "adamw": (1e-3, AdamOptions(weight_decay=0.01)),
     "madam": (0.01, MadamOptions()),
     "bbit-madam": (0.01, BBitMadamOptions()),
+    "lns-madam": (0.0144, LNSMadamOptions()),
 }
 
 

@@ -6,6 +6,7 @@ from rung.train.models import WordTransformer
 from rung.train.options import (
     AdamOptions,
     BBitMadamOptions,
+    LNSMadamOptions,
     MadamOptions,
     SGDOptions,
     WordOptions,
@@ -21,6 +22,7 @@ _DEFAULTS: Defaults = {
     "adamw": (1e-3, AdamOptions(weight_decay=0.01)),
     "madam": (0.01, MadamOptions()),
     "bbit-madam": (0.01, BBitMadamOptions()),
+    "lns-madam": (0.0144, LNSMadamOptions()),
 }
 _FILES = (
     "wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens of wikitext-2-v1, plain, .gz or .xz"

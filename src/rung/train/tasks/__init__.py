@@ -2,6 +2,7 @@
 
 from rung.train.tasks.characters import CharacterTask
 from rung.train.tasks.images import ImageTask
+from rung.train.tasks.sentences import SentenceTask
 from rung.train.tasks.words import WordTask
 
-__all__ = ["CharacterTask", "ImageTask", "WordTask"]
+__all__ = ["CharacterTask", "ImageTask", "SentenceTask", "WordTask"]
