@@ -113,10 +113,14 @@ class Policy:
     """Formats of a model's products.
 
     Attributes:
-        weight: Q_W: name, format, `Quantizer`, or None for floating point. Default: 8-bit LNS.
+        weight: Q_W: name, format, `Quantizer`, or None for floating point. Default: 8-bit LNS with
+            8 codes an octave, over 15.9 octaves.
         activation: Q_A, the same.
-        error: Q_E, the same.
-        gradient: Q_G, the same.
+        error: Q_E. Default: 8-bit LNS with 4 codes an octave, over 31.5 octaves. Gradients need
+            range more than resolution: of the gradient of a softmax over 35,000 words almost half
+            lies more than 15.9 octaves under its largest value, and saturating that much to one
+            code makes training diverge.
+        gradient: Q_G, as Q_E.
         rules: Exceptions, `Rule`s; where several apply, a later one wins place by place.
 
     Raises:
@@ -133,8 +137,8 @@ class Policy:
 
     weight: Given = "lns8"
     activation: Given = "lns8"
-    error: Given = "lns8"
-    gradient: Given = "lns8"
+    error: Given = "lns8_b4"
+    gradient: Given = "lns8_b4"
     rules: Iterable[Rule] = ()
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """In which numbers the layers of a model compute: options, and the conversion of a model."""
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -33,7 +33,8 @@ class LayerOptions:
     gradient_scale: str = "tensor"
     """What shares a scale in the gradient G of the weights."""
     backward_format: str | None = None
-    """LNS of the gradients E and G; none: the same as of W and A."""
+    """LNS of the gradients E and G; none: the bits of `format` at half its base factor, which
+    covers twice the octaves."""
     backward_rounding: Rounding = "nearest"
     """How the gradients E and G are rounded."""
     float_layers: str = ""
@@ -84,7 +85,10 @@ def policy(format: str, options: LayerOptions) -> Policy:
         options: Scales, backward format and rounding, layers that stay float32.
     """
     forward = require_lns("format", format)
-    backward = require_lns("format", options.backward_format or format).with_zero()
+    if options.backward_format is None:
+        backward = replace(forward, base_factor=max(1, forward.base_factor // 2), zero=True)
+    else:
+        backward = require_lns("backward_format", options.backward_format).with_zero()
 
     def scale(name: str) -> str | int:
         return parse_scale(name, getattr(options, name))

@@ -27,13 +27,13 @@ _DEFAULTS: Defaults = {
 
 
 def digits_mlp(optimizer: str = DEFAULT_OPTIMIZER) -> Config:
-    """Configuration for an optimizer: 30 epochs, batches of 32, shifts by a pixel, cosine."""
+    """Configuration for an optimizer: 30 epochs, batches of 32, no augmentation, cosine."""
     lr, options = choose(_DEFAULTS, optimizer)
     return Config(
         recipe="digits-mlp",
         optimizer=optimizer,
         optimizer_options=options,
-        options=ImageOptions(batch_size=32, crop_padding=1),
+        options=ImageOptions(batch_size=32),
         lr=lr,
         epochs=30,
         schedule="cosine",
