@@ -23,7 +23,7 @@ def update_bits() -> dict[str, list[str]]:
     runs = {f"{name} float32": ["--optimizer", key] for name, key in ADDITIVE.items()}
     runs["Madam float32"] = ["--optimizer", "madam"]
     for bits in BITS:
-        for rounding in ("nearest", "stochastic") if bits <= 12 else ("nearest",):
+        for rounding in ("nearest", "stochastic") if bits == 10 else ("nearest",):
             for name, key in ADDITIVE.items():
                 flags = ["--optimizer", key, "--set", f"update_format=lns{bits}"]
                 runs[f"{name} {bits} bits, {rounding}"] = [
@@ -98,7 +98,7 @@ EXPERIMENTS = {
         "seeds": [0],
     },
     "product-bits": {
-        "recipe": "digits-cnn",
+        "recipe": "digits-mlp",
         "runs": product_bits(),
         "common": [],
         "seeds": [0],
