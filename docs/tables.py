@@ -9,6 +9,7 @@ A page holds ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between them
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -46,6 +47,14 @@ def bytes_a_weight(run: dict[str, Any]) -> str:
     return f"{weights:.2f} + {state:.2f} = {weights + state:.2f}"
 
 
+def outcome(runs: list[dict[str, Any]], factor: float, form: str) -> str:
+    """Final metric of a row's runs, and how many diverged."""
+    diverged = sum(run["status"] != "finished" for run in runs)
+    values = [factor * run["metric"]["final"] for run in runs if run["status"] == "finished"]
+    figure = spread(values, form) if values else ""
+    return (figure + (f" ({diverged} diverged)" if diverged else "")).strip()
+
+
 def table(name: str, heading: str, factor: float, form: str) -> str:
     """Rows of label, metric, bytes; below them what was run, where and how."""
     result = load(name)
@@ -54,12 +63,15 @@ def table(name: str, heading: str, factor: float, form: str) -> str:
         "|---|---:|---:|---:|",
     ]
     for label, runs in by_label(result).items():
-        diverged = sum(run["status"] != "finished" for run in runs)
-        values = [factor * run["metric"]["final"] for run in runs if run["status"] == "finished"]
-        figure = spread(values, form) if values else ""
-        figure += f" ({diverged} diverged)" if diverged else ""
+        figure = outcome(runs, factor, form)
         lines.append(f"| {label} | {runs[0]['lr']:g} | {figure} | {bytes_a_weight(runs[0])} |")
     return "\n".join([*lines, "", provenance(result), ""])
+
+
+def measured(source: str | Path, make: Callable[[], str]) -> Callable[[], str]:
+    """A table that says so where its result file, or the file of its name, isn't there yet."""
+    path = source if isinstance(source, Path) else RESULTS / f"{source}.json"
+    return lambda: make() if path.exists() else "(not yet measured)\n"
 
 
 def provenance(result: dict[str, Any]) -> str:
@@ -95,6 +107,135 @@ def step_table() -> str:
     return "\n".join(lines)
 
 
+def update_bits(name: str, heading: str) -> str:
+    """Optimizers by bits of the update, in %."""
+    result = load(name)
+    rows = by_label(result)
+    widths = [("float32", "float32")]
+    for rounding in ("nearest", "stochastic"):
+        for bits in (16, 14, 12, 10):
+            if f"SGD {bits} bits, {rounding}" in rows:
+                short = "" if rounding == "nearest" else ", stochastic"
+                widths.append((f"{bits}{short}", f"{bits} bits, {rounding}"))
+    lines = [
+        f"| {heading}, bits of the update | " + " | ".join(title for title, _ in widths) + " |",
+        "|---|" + "---:|" * len(widths),
+    ]
+    for optimizer in ("SGD", "Adam", "AdamW", "LNS-Madam"):
+        cells = []
+        for _, key in widths:
+            float_madam = optimizer == "LNS-Madam" and key == "float32"
+            runs = rows.get(f"{'Madam' if float_madam else optimizer} {key}", [])
+            cells.append(outcome(runs, 100, ".2f"))
+        lines.append(f"| {optimizer} | " + " | ".join(cells) + " |")
+    note = "The first column of LNS-Madam is Madam in float32. Products in float32 throughout."
+    return "\n".join([*lines, "", f"{note} {provenance(result)}", ""])
+
+
+def product_bits() -> str:
+    """Bits by base factor where both passes are alike, then every other row."""
+    result = load("product-bits")
+    rows = by_label(result)
+    factors = (1, 2, 4, 8, 16, 32)
+    lines = [
+        "| test accuracy, %; bits | " + " | ".join(f"base factor {f}" for f in factors) + " |",
+        "|---|" + "---:|" * len(factors),
+    ]
+    for bits in (8, 7, 6, 5, 4):
+        found = [rows.pop(f"{bits} bits, base factor {factor}", []) for factor in factors]
+        lines.append(
+            f"| {bits} | " + " | ".join(outcome(runs, 100, ".2f") for runs in found) + " |"
+        )
+    lines += ["", "| otherwise | test accuracy, % |", "|---|---:|"]
+    lines += [f"| {label} | {outcome(runs, 100, '.2f')} |" for label, runs in rows.items()]
+    return "\n".join([*lines, "", provenance(result), ""])
+
+
+def lns_wikitext() -> str:
+    """The run in LNS below the float32 ones of the same tokens."""
+    result, float32 = load("lns-wikitext"), by_label(load("wikitext"))
+    rows = {label: float32[label] for label in ("AdamW", "Madam float32")} | by_label(result)
+    base = mean(run["metric"]["final"] for run in float32["Madam float32"])
+    lines = [
+        "| optimizer, numbers | validation perplexity | against Madam float32 |",
+        "|---|---:|---:|",
+    ]
+    for label, runs in rows.items():
+        ended = [run["metric"]["final"] for run in runs if run["status"] == "finished"]
+        against = f"{100 * (mean(ended) / base - 1):+.1f} %" if ended else ""
+        lines.append(f"| {label} | {outcome(runs, 1, '.1f')} | {against} |")
+    note = "The float32 rows are those of `experiments/results/wikitext.json`."
+    return "\n".join([*lines, "", f"{note} {provenance(result)}", ""])
+
+
+def lns_bounds() -> str:
+    """What the named formats can hold."""
+    from rung.formats import LNS, get, names
+
+    lines = [
+        "| format | base factor | octaves | with a zero | codes | worst relative error |",
+        "|---|---:|---:|---:|---|---:|",
+    ]
+    for name in [*(name for name in names() if name.startswith("lns")), "lns8_b4"]:
+        fmt = get(name)
+        assert isinstance(fmt, LNS)
+        dtype = str(fmt.code_dtype).removeprefix("torch.")
+        lines.append(
+            f"| `{name}` | {fmt.base_factor} | {fmt.octaves:.2f} | {fmt.with_zero().octaves:.2f} "
+            f"| {dtype} | {100 * fmt.max_relative_error:.3g} % |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def quantization_error() -> str:
+    """Median share of one step that rounding loses, at three magnitudes and lr 2^-7."""
+    result = json.loads((RESULTS / "quantization-error.json").read_text())
+    places = [result["log2_weight"].index(exponent) for exponent in (-7.75, -3.75, -0.25)]
+    lines = [
+        "| grid | rule | bits | median share lost, abs(W) = 2^-7.75 | 2^-3.75 | 2^-0.25 "
+        "| largest error, octaves |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        if row["lr"] == 2**-7 and row["bits"] in (10, 12, 16):
+            shares = [row["share"][place] for place in places]
+            cells = [f"{100 * share:.3g} %" if share is not None else "" for share in shares]
+            lines.append(
+                f"| {row['grid']} | {row['rule']} | {row['bits']} | {' | '.join(cells)} "
+                f"| {row['worst']:.3g} |"
+            )
+    note = (
+        f"lr 2^-7, {result['draws']:,} gradients from NORMAL(0, 1) for every half octave of "
+        "abs(W). The largest error is that of all steps that end inside the grid's range, at any "
+        f"abs(W). torch {result['environment']['torch']}. `{result['command']}`"
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def lns_step_table() -> str:
+    """Training steps in LNS8 against float32 ones, and what rounding costs by itself."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "lns_step.json").read_text())
+    totals = {row["label"]: row["total"] for row in result["rows"]}
+    lines = [
+        "| one step, CPU time in ms | forward | backward | update | total | against float32 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        rule = "AdamW fused" if "AdamW" in row["label"] else "Madam float32"
+        ratio = row["total"] / totals[f"float32, {rule}"]
+        parts = " | ".join(f"{row[part]:.0f}" for part in ("forward", "backward", "update"))
+        lines.append(f"| {row['label']} | {parts} | {row['total']:.0f} | {ratio:.2f} |")
+    lines += ["", "| rounding by itself | ns an element |", "|---|---:|"]
+    lines += [f"| {row['label']} | {row['ns_per_element']:.2f} |" for row in result["quantizers"]]
+    environment = result["environment"]
+    note = (
+        "Two-layer transformer of 13.8 million weights, one thread, median, "
+        f"{environment['processor']} (shared), torch {environment['torch']}. The last column "
+        f"compares with the same optimizer, LNS-Madam with Madam. `{result['command']}`"
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def digits_line() -> str:
     """README's one figure."""
     rows = by_label(load("digits"))
@@ -118,6 +259,20 @@ TABLES = {
     "step": step_table,
     "fashion": lambda: table("fashion", "test error, %", 100, ".2f"),
     "wikitext": lambda: table("wikitext", "validation perplexity", 1, ".1f"),
+    "lns-bounds": lns_bounds,
+    "lns-step": measured(ROOT / "benchmarks" / "results" / "lns_step.json", lns_step_table),
+    "lns-digits": measured(
+        "lns-digits", lambda: table("lns-digits", "test accuracy, %", 100, ".2f")
+    ),
+    "lns-wikitext": measured("lns-wikitext", lns_wikitext),
+    "product-bits": measured("product-bits", product_bits),
+    "quantization-error": quantization_error,
+    "update-bits-digits": measured(
+        "update-bits-digits", lambda: update_bits("update-bits-digits", "test accuracy, %")
+    ),
+    "update-bits-fashion": measured(
+        "update-bits-fashion", lambda: update_bits("update-bits-fashion", "test error, %")
+    ),
 }
 
 

@@ -143,7 +143,7 @@ def test_a_lookup_is_listed_with_its_table_whatever_is_rounded(scale, in_codes):
     assert (forward.module, forward.phase, forward.kind) == ("0", "forward", "lookup")
     assert (forward.shapes, forward.formats) == (((1, 3), (7, 3)), ("int64", "lns8"))
     assert (backward.phase, backward.kind) == ("weight gradient", "lookup")
-    assert (backward.formats[1], backward.result_format) == ("lns8+zero", "lns8+zero")
+    assert (backward.formats[1], backward.result_format) == ("lns8_b4+zero", "lns8_b4+zero")
 
 
 def test_a_weights_gradient_without_a_quantizer_shows():
@@ -362,8 +362,8 @@ def test_weights_in_codes_are_weights_and_say_their_format_without_a_quantizer()
     formats = {(e.module, e.phase): e.formats for e in report.entries}
     assert formats["0", "forward"] == ("lns8+zero", "lns8")
     assert formats["1", "forward"] == ("lns8+zero", "lns16")
-    assert formats["1", "input gradient"] == ("lns8+zero", "lns16")
-    assert formats["1", "weight gradient"] == ("lns8+zero", "lns8+zero")
+    assert formats["1", "input gradient"] == ("lns8_b4+zero", "lns16")
+    assert formats["1", "weight gradient"] == ("lns8_b4+zero", "lns8+zero")
 
 
 # -- what an audit leaves behind --------------------------------------------------------------

@@ -143,9 +143,9 @@ def test_every_product_of_training_is_quantized(model_and_batch):
     assert phases == {"forward", "input gradient", "weight gradient"}
     for entry in report.entries:
         if entry.phase == "weight gradient":
-            assert entry.result_format == "lns8+zero", entry
+            assert entry.result_format == "lns8_b4+zero", entry
         for name in entry.formats:
-            assert name in ("lns8", "lns8+zero", "int64"), entry
+            assert name in ("lns8", "lns8+zero", "lns8_b4+zero", "int64"), entry
 
 
 def test_every_product_of_inference_is_quantized(model_and_batch):

@@ -5,7 +5,7 @@ from rung.nn import Policy, Quantizer, Quantizers, Rule
 
 
 def test_a_name_has_a_zero_everywhere_but_in_weights():
-    four = Policy().resolve("layer", "linear")
+    four = Policy(*["lns8"] * 4).resolve("layer", "linear")
     zero = LNS(8, 8, zero=True)
     assert four == Quantizers(
         Quantizer(LNS(8, 8), "channel"), Quantizer(zero), Quantizer(zero), Quantizer(zero)

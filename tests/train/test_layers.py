@@ -22,8 +22,11 @@ def model():
 def test_weights_have_no_zero_and_everything_else_has_one():
     made = policy("lns8", LayerOptions())
     assert made.weight.format == formats.LNS(8, 8)
+    assert made.activation.format == formats.LNS(8, 8, zero=True)
+    # Gradients: half the codes in an octave, twice the octaves.
+    assert made.error.format == made.gradient.format == formats.LNS(8, 4, zero=True)
+    assert policy("lns5", LayerOptions()).error.format == formats.LNS(5, 1, zero=True)
     for place in (made.activation, made.error, made.gradient):
-        assert place.format == formats.LNS(8, 8, zero=True)
         assert (place.scale, place.rounding) == ("tensor", "nearest")
     assert (made.weight.scale, made.weight.rounding) == ("channel", "nearest")
 

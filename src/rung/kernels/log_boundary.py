@@ -53,7 +53,7 @@ def rung_powers(count: int, base_factor: int) -> tuple[float, ...]:
     return tuple(powers)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _limb_tensors(device: torch.device) -> tuple[Tensor, Tensor]:
     return _cached_limb_tensors(device)
 
@@ -94,4 +94,5 @@ def at_least(x: Tensor, scale: Tensor, steps: Tensor) -> Tensor:
     shifted = m << shift.clamp(0, 1)
     # The floor of an irrational product is under it; that of an exact one (step 0) is it.
     above = shifted > product - (step == 0).to(torch.int64)
-    return ((shift > 1) | (above & (shift >= 0))) & (m > 0)
+    result: Tensor = ((shift > 1) | (above & (shift >= 0))) & (m > 0)
+    return result

@@ -69,13 +69,20 @@ def convert_(model: nn.Module, policy: Policy) -> ConvertReport:
 
     Raises:
         ValueError: No layer to convert; a rule that matches no layer; a module that is converted
-            already, compiled, scripted, traced, lazy, or has the older ``spectral_norm``.
+            already, compiled, scripted, traced, lazy, fused with a loss, or has the older
+            ``spectral_norm``.
         TypeError: Not a module, or not a policy.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32), nn.Linear(32, 10))
-        >>> print(convert_(model, Policy(rules=[Rule("2", error="lns12", gradient="lns12")])))
-        layer  class      product  weight           activation           error  ...
+        >>> report = convert_(model, Policy(rules=[Rule("2", error="lns12", gradient="lns12")]))
+        >>> for entry in report.converted:
+        ...     print(entry.name, entry.class_name, entry.quantizers.weight, entry.quantizers.error)
+        0 Linear lns8 by channel lns8_b4+zero by tensor
+        2 Linear lns8 by channel lns12+zero by tensor
+        >>> for entry in report.left:
+        ...     print(entry.name, entry.class_name, entry.reason)
+        1 LayerNorm no matrix product
 
     Source: Zhao et al. 2021 (LNS-Madam), arXiv:2106.13914.
     """
@@ -193,6 +200,11 @@ def _require_convertible(item: _Found) -> None:
     if any(nn.parameter.is_lazy(part) for part in module.parameters(recurse=False)):
         raise ValueError(
             f"{name} is lazy and has no shape yet; run one batch through the model first."
+        )
+    if type(module).__name__ == "LinearCrossEntropyLoss":  # torch 2.13 and later
+        raise ValueError(
+            f"{name} is a LinearCrossEntropyLoss, whose product is fused into the loss; use "
+            "nn.Linear and nn.CrossEntropyLoss."
         )
     if any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
         raise ValueError(

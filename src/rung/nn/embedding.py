@@ -119,8 +119,11 @@ class _Rows(torch.autograd.Function):
         dense = torch.ops.aten.embedding_dense_backward(grads[0], input, count, padding, by_count)
         if quantizer is not None and input.numel():
             mark_result(dense, quantizer)
-            touched = input.unique()
-            dense[touched] = quantizer.q(dense[touched], 0)
+            if torch.compiler.is_compiling():  # the number of rows is not known
+                dense = quantizer.q(dense, 0)
+            else:
+                touched = input.unique()
+                dense[touched] = quantizer.q(dense[touched], 0)
             mark(dense, quantizer, dense)
         return dense, None, None, None, None
 

@@ -15,6 +15,10 @@ from rung.nn.recurrent import FORWARDS
 Table = Mapping[str, Quantizers]
 
 
+# Converted classes by their originals: two modules of a class stay two modules of a class.
+_CLASSES: dict[Any, Any] = {}
+
+
 class QuantizedModule:
     """What every module that `convert_` converted is, besides what it was.
 
@@ -32,7 +36,8 @@ class QuantizedModule:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class was made at run time: pickle finds the original and makes it again.
-        function, arguments, *rest = super().__reduce_ex__(protocol)
+        reduced: Any = super().__reduce_ex__(protocol)
+        function, arguments, *rest = reduced
         own = type(self)
         arguments = tuple(original_class(own) if a is own else a for a in arguments)
         return remake, (function, arguments), *rest
@@ -51,11 +56,11 @@ def remake(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return module
 
 
-@functools.cache
-def quantized_class(original: type[nn.Module]) -> type[nn.Module]:
+def quantized_class(original: Any) -> Any:
     """The class of converted modules of a class; its name and signature are the original's."""
+    if original in _CLASSES:
+        return _CLASSES[original]
     forward = _direct_forward(original)
-
     if forward is None:
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +73,8 @@ def quantized_class(original: type[nn.Module]) -> type[nn.Module]:
         "__qualname__": original.__qualname__,
         "__doc__": original.__doc__,
     }
-    return type(original)(original.__name__, (QuantizedModule, original), body)
+    converted = type(original)(original.__name__, (QuantizedModule, original), body)
+    return _CLASSES.setdefault(original, converted)
 
 
 def _direct_forward(original: type[nn.Module]) -> Callable[..., Any] | None:

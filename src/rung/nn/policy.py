@@ -66,8 +66,8 @@ class Rule:
         ValueError: Unknown kind or format; no pattern.
 
     Example:
-        >>> Rule("decoder", error="lns12").error
-        Quantizer(format=LNS(bits=12, base_factor=128, zero=True), scale='tensor')
+        >>> print(Rule("decoder", error="lns12").error)
+        lns12+zero by tensor
     """
 
     names: str | Iterable[str] = "*"

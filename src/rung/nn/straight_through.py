@@ -42,7 +42,11 @@ def straight_through(
     coded = isinstance(x, CodedTensor)
     if forward is None and not coded and (backward is None or not _recorded(x)):
         return x
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    # Under torch.func's transforms autograd's function is what reaches the plain tensors.
+    transformed = (
+        not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is not None
+    )
     if not _recorded(x) and not transformed:
         return _forward(x, forward, channel_axis, source)
     arguments = (x, forward, backward, channel_axis, source, product_grad)
