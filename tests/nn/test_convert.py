@@ -11,6 +11,7 @@ from nn.spies import values
 from torch import nn
 from torch.nn.utils import parametrizations
 
+import rung
 from rung.nn import Policy, Quantizer, Rule, convert_, functional
 from rung.nn.module import QuantizedModule
 
@@ -461,3 +462,16 @@ def convolutional(policy):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.ConvTranspose2d(4, 2, 2))
     convert_(model, policy)
     return model
+
+
+def test_a_model_converts_to_eight_bits_without_a_policy():
+    model = nn.Linear(3, 2)
+    assert convert_(model).entries[0].quantizers.weight == Policy().weight
+
+
+def test_the_report_tells_where_compute_weights_are_upper_bits_of_stored_ones():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    rung.store_weights_(model, "lns16")
+    report = convert_(model, Policy(rules=[Rule("1", weight="lns12_b16")]))
+    assert [entry.shifted_from for entry in report.entries] == ["lns16", None]
+    assert "lns8, upper bits of lns16" in str(report)

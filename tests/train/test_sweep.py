@@ -11,7 +11,7 @@ import pytest
 from rung.cli import main
 from rung.train import Grid, sweep
 from rung.train import loop as loops
-from rung.train.sweep_grid import cells_of
+from rung.train.sweep_grid import cells_of, ignored_settings
 from rung.train.sweep_processes import run_in_processes
 
 from .conftest import SETTINGS, Recorder
@@ -377,3 +377,17 @@ def test_a_run_that_is_refused_names_its_cell(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(loops, "build", refuse)
     with pytest.raises(ValueError, match=r"sgd lr=.* seed 0: no such thing"):
         sweep(grid("sgd"), tmp_path / "out")
+
+
+def test_a_sweep_says_when_its_layers_compute_in_different_formats(grid):
+    mixed = grid("sgd", "lns-madam")
+    assert ignored_settings(mixed, cells_of(mixed)) == [
+        "layers compute differently: sgd in float32, lns-madam in lns8; --format sets one for all"
+    ]
+    same = grid("sgd", "lns-madam", format="none")
+    assert ignored_settings(same, cells_of(same)) == []
+
+
+def test_a_ladder_can_share_a_sweep_of_float32_products(grid):
+    both = grid("bbit-madam", "lns-madam", format="none", bits=(8, 12))
+    assert [cell.config.format for cell in cells_of(both)] == ["ladder8", "ladder12", None, None]

@@ -1,7 +1,9 @@
 """Named formats: instances only."""
 
 import re
+from typing import overload
 
+from rung.formats._format import Format
 from rung.formats.ladder import Ladder
 from rung.formats.lns import LNS
 
@@ -17,8 +19,16 @@ def names() -> tuple[str, ...]:
     return tuple(_CATALOG)
 
 
-def get(name: "str | Ladder | LNS") -> "Ladder | LNS":
-    """The format of a name; a format passes through.
+@overload
+def get(name: str | Ladder | LNS) -> Ladder | LNS: ...
+
+
+@overload
+def get(name: str | Format) -> Format: ...
+
+
+def get(name: str | Format) -> Format:
+    """The format of a name; a format passes through, whoever wrote it.
 
     Args:
         name: ``"ladder2"`` to ``"ladder16"`` (the range of the paper's 12-bit ladder at every
@@ -36,10 +46,13 @@ def get(name: "str | Ladder | LNS") -> "Ladder | LNS":
         >>> get("lns6_b4+zero")
         LNS(bits=6, base_factor=4, zero=True, underflow='saturate', power_of_two_scale=False)
     """
-    if isinstance(name, Ladder | LNS):
-        return name
     if not isinstance(name, str):
-        raise TypeError(f"A format is a name, a Ladder or an LNS; got {type(name).__name__}.")
+        if isinstance(name, type) or not callable(getattr(name, "quantize", None)):
+            raise TypeError(
+                "A format is a name, or a value with `quantize` such as a Ladder or an LNS; got "
+                f"{type(name).__name__}."
+            )
+        return name
     if name in _CATALOG:
         return _CATALOG[name]
     variant = _LNS_NAME.fullmatch(name)

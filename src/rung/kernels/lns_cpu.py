@@ -32,9 +32,7 @@ def usable(*tensors: Tensor) -> bool:
     # Tensors of torch.func's transforms call themselves plain and have no memory to read.
     if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return all(
-        type(t) is Tensor and t.device.type == "cpu" and t.dtype in _DTYPES for t in tensors
-    )
+    return all(type(t) is Tensor and t.device.type == "cpu" and t.dtype in _DTYPES for t in tensors)
 
 
 def largest_magnitudes(rows: Tensor) -> Tensor:

@@ -9,11 +9,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from rung.formats import name_of
 from rung.nn.mode import KINDS
 from rung.nn.module import QuantizedModule, quantized_class
 from rung.nn.policy import Policy, Rule
 from rung.nn.quantizer import Quantizers
 from rung.nn.report import ConvertedLayer, ConvertReport
+from rung.tensor import CodedTensor
 
 # Layers of torch and the kinds of their products.
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -49,7 +51,7 @@ class _Found:
     left_because: str | None = None
 
 
-def convert_(model: nn.Module, policy: Policy) -> ConvertReport:
+def convert_(model: nn.Module, policy: Policy | None = None) -> ConvertReport:
     """Compute a model's matrix products in the formats of a policy, in place.
 
     Layers of torch.nn, and modules whose classes come from elsewhere (their forward pass may hold
@@ -62,7 +64,7 @@ def convert_(model: nn.Module, policy: Policy) -> ConvertReport:
 
     Args:
         model: Any module.
-        policy: The formats.
+        policy: The formats; default: ``Policy()``, 8 bits everywhere.
 
     Returns:
         The report.
@@ -88,6 +90,7 @@ def convert_(model: nn.Module, policy: Policy) -> ConvertReport:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}.")
+    policy = Policy() if policy is None else policy
     if not isinstance(policy, Policy):
         raise TypeError(
             f"`policy` must be a rung.nn.Policy; got {type(policy).__name__}. "
@@ -176,7 +179,18 @@ def _entries(item: _Found, policy: Policy) -> Iterator[ConvertedLayer]:
     for quantizers, kinds in by_quantizers.items():
         kind = "any" if tuple(kinds) == KINDS else ", ".join(kinds)
         reason = "the policy leaves it" if quantizers.empty else None
-        yield ConvertedLayer(name, class_name, kind, quantizers, reason)
+        yield ConvertedLayer(
+            name, class_name, kind, quantizers, reason, _shifted_from(item.module, quantizers)
+        )
+
+
+def _shifted_from(module: nn.Module, quantizers: Quantizers) -> str | None:
+    """Format of codes whose upper bits are the compute weights."""
+    weight = getattr(module, "weight", getattr(module, "in_proj_weight", None))
+    quantizer = quantizers.weight
+    if quantizer is None or not isinstance(weight, CodedTensor) or not quantizer.shifts(weight):
+        return None
+    return name_of(weight.format)
 
 
 def _class_name(module: nn.Module) -> str:

@@ -119,13 +119,20 @@ class Quantizer:
             return tuple(range(x.ndim - 1)), None
         return None, None
 
+    def shifts(self, weight: CodedTensor) -> bool:
+        """Whether the upper bits of a weight's codes are this format's codes, by themselves."""
+        fine, fmt = weight.format, self.format
+        if not isinstance(fine, LNS) or not isinstance(fmt, LNS) or self.rounding != "nearest":
+            return False
+        return fmt.shift_from(fine) is not None
+
     def _shift(self, weight: CodedTensor) -> Tensor | None:
         """Compute weights from the upper bits of the stored codes, if they are that."""
         fine, fmt = weight.format, self.format
-        if not isinstance(fine, LNS) or not isinstance(fmt, LNS) or self.rounding != "nearest":
+        if not self.shifts(weight):
             return None
-        if fmt.shift_from(fine) is None:
-            return None
+        assert isinstance(fine, LNS)
+        assert isinstance(fmt, LNS)
         return fmt.decode_shifted(weight.codes, weight.scale, fine).to(weight.dtype)
 
     def _on_ladder(self, x: Tensor, channel_axis: Axis, source: CounterSource | None) -> Tensor:

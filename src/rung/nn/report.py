@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rung.formats import name_of
 from rung.nn.quantizer import Quantizers
 
 
@@ -16,6 +17,8 @@ class ConvertedLayer:
             and may hold all; None if it has none.
         quantizers: The four, each None where the place stays in floating point.
         reason: Why it was left, or None.
+        shifted_from: Format of the stored weights, where the compute weights are the upper bits of
+            their codes and keep their scale; else None.
     """
 
     name: str
@@ -23,13 +26,16 @@ class ConvertedLayer:
     kind: str | None
     quantizers: Quantizers
     reason: str | None
+    shifted_from: str | None = None
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The line of the table."""
         q = self.quantizers
         four = (q.weight, q.activation, q.error, q.gradient)
-        formats = (str(quantizer) if quantizer else "-" for quantizer in four)
+        formats = [str(quantizer) if quantizer else "-" for quantizer in four]
+        if self.shifted_from is not None and q.weight is not None:
+            formats[0] = f"{name_of(q.weight.format)}, upper bits of {self.shifted_from}"
         name = self.name or "(model)"
         return (name, self.class_name, self.kind or "-", *formats, self.reason or "")
 

@@ -227,7 +227,7 @@ def _updating(given: str | Format | None) -> Format | None:
     """The format of a name, if it is an LNS with zero and power-of-two scale; others as given."""
     if given is None:
         return None
-    fmt = get(given)  # type: ignore[arg-type]  # every format passes through
+    fmt = get(given)
     if isinstance(given, str) and isinstance(fmt, LNS):
         return dataclasses.replace(fmt.with_zero(), power_of_two_scale=True)
     return fmt

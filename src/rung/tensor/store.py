@@ -94,7 +94,8 @@ def store_weights_(
         format: A `Ladder`, an `LNS` without a zero, or a name such as ``"lns16"``.
         init: ``"round"`` takes the codes nearest to the existing magnitudes; ``"uniform"`` draws
             magnitudes uniformly over the codes, as the paper did.
-        scale_bound: sigma*/sigma of the paper, > 0; 1, 2 or 3.
+        scale_bound: sigma*/sigma of the paper, > 0: 1, 2 or 3 for weights fresh from their
+            initialisation; trained ones reach further (look at their largest over their RMS).
         signs: For ladders, ``"seed"`` (the default) redraws every sign from the seed and stores
             none: for weights fresh from their initialisation, which are symmetric. ``"packed"``
             keeps the signs at one bit a weight: for weights that were trained. An LNS keeps its

@@ -81,7 +81,7 @@ def quantization_error(
     Source: Zhao et al. 2022, "LNS-Madam", arXiv:2106.13914.
     """
     exact = updated.detach().double()
-    fmt = get(format)  # type: ignore[arg-type]  # every format passes through
+    fmt = get(format)
     rounded = fmt.quantize(exact, axis, scale=scale)
     return _octaves_between(rounded, exact)
 

@@ -84,7 +84,7 @@ def policy(format: str, options: LayerOptions) -> Policy:
         format: Name of an LNS, e.g. ``"lns8"``.
         options: Scales, backward format and rounding, layers that stay float32.
     """
-    forward = require_lns("format", format)
+    forward = replace(require_lns("format", format), zero=False)
     if options.backward_format is None:
         backward = replace(forward, base_factor=max(1, forward.base_factor // 2), zero=True)
     else:

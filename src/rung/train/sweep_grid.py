@@ -115,8 +115,12 @@ def cells_of(grid: Grid) -> list[Cell]:
 
 
 def ignored_settings(grid: Grid, cells: list[Cell]) -> list[str]:
-    """A sentence for each setting that not all optimizers of a grid have."""
+    """A sentence for each thing that the optimizers of a grid don't share."""
     notes = []
+    formats_in_use = {c.config.optimizer: c.config.compute_format or "float32" for c in cells}
+    if len(set(formats_in_use.values())) > 1:
+        each = ", ".join(f"{name} in {fmt}" for name, fmt in formats_in_use.items())
+        notes.append(f"layers compute differently: {each}; --format sets one for all")
     for setting in grid.settings:
         key = _split(setting)[0]
         takers = {c.config.optimizer for c in cells if key in setting_names(c.config)}
@@ -154,7 +158,10 @@ def _base(grid: Grid, optimizer: str) -> Config:
     fields = ("epochs", "schedule", "data_dir", "threads")
     given = {name: getattr(grid, name) for name in fields}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if grid.format is not None:
+    # B-bit Madam's format is the ladder of its weights: its layers compute in float32 anyway.
+    if grid.format == "none" and optimizer == "bbit-madam":
+        pass
+    elif grid.format is not None:
         changes["format"] = None if grid.format == "none" else grid.format
     config = replace(config, device=grid.device, **changes)
     return with_settings(config, _known_settings(grid, config))
@@ -178,7 +185,7 @@ def _with_bits(config: Config, bits: int | None, grid: Grid) -> Config:
     on_ladder = config.optimizer == "bbit-madam"
     _check_bits(config.optimizer, bits, "ladder" if on_ladder else "lns")
     if on_ladder:
-        if grid.format is not None:
+        if grid.format not in (None, "none"):
             raise ValueError(
                 f"`bits` names the ladder of optimizer 'bbit-madam', and so does `format`; got "
                 f"bits={bits} with format={grid.format!r}. Drop one of the two."
