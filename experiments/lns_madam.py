@@ -14,7 +14,7 @@ bits (for SGD, Adam, AdamW), or live in its codes (LNS-Madam). `product-bits`: L
 
 from runs import main
 
-BITS = (16, 14, 12, 10)
+BITS = (16, 14, 12, 10, 8)
 ADDITIVE = {"SGD": "sgd", "Adam": "adam", "AdamW": "adamw"}
 
 
@@ -23,7 +23,7 @@ def update_bits() -> dict[str, list[str]]:
     runs = {f"{name} float32": ["--optimizer", key] for name, key in ADDITIVE.items()}
     runs["Madam float32"] = ["--optimizer", "madam"]
     for bits in BITS:
-        for rounding in ("nearest", "stochastic") if bits == 10 else ("nearest",):
+        for rounding in ("nearest", "stochastic") if bits <= 10 else ("nearest",):
             for name, key in ADDITIVE.items():
                 flags = ["--optimizer", key, "--set", f"update_format=lns{bits}"]
                 runs[f"{name} {bits} bits, {rounding}"] = [
