@@ -5,7 +5,8 @@ import pytest
 from rung.train import RECIPES, get_recipe, with_settings
 from rung.train.config import OPTIMIZERS, default_optimizer, fingerprint, setting_names
 from rung.train.fields import Count, check_fields
-from rung.train.options import AdamOptions, CharacterOptions, SGDOptions
+from rung.train.optimizer_options import AdamOptions, SGDOptions
+from rung.train.recipe_options import CharacterOptions
 
 
 def digits(optimizer="adamw"):

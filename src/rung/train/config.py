@@ -8,15 +8,15 @@ from rung import formats
 from rung.formats import LNS, Ladder
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
 from rung.train.layers import LayerOptions
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
     LNSMadamOptions,
     MadamOptions,
     OptimizerOptions,
-    RecipeOptions,
     SGDOptions,
 )
+from rung.train.recipe_options import RecipeOptions
 
 Schedule = Literal["plateau", "cosine", "constant"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from rung.nn import Policy, Quantizer, Rule, convert_
 from rung.train.fields import check_fields
-from rung.train.options import Rounding, require_lns
+from rung.train.optimizer_options import Rounding, require_lns
 
 if TYPE_CHECKING:
     from rung.train.config import Config

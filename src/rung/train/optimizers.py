@@ -12,7 +12,7 @@ from rung import formats
 from rung.formats import Ladder
 from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate, split_parameters
 from rung.train.config import Config
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
     LNSMadamOptions,

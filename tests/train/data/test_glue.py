@@ -7,7 +7,7 @@ import torch
 
 from rung.train.data import DataError, glue
 from rung.train.data.glue import LAYOUTS
-from rung.train.options import SentenceTaskName
+from rung.train.recipe_options import SentenceTaskName
 
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 HEADERS = {

@@ -3,14 +3,14 @@
 from rung.train.config import DEFAULT_OPTIMIZER, Config
 from rung.train.data import characters
 from rung.train.models import GPT
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
-    CharacterOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
 )
+from rung.train.recipe_options import CharacterOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format
 from rung.train.task import Recipe
 from rung.train.tasks import CharacterTask

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rung.train.config import DEFAULT_FORMAT, DEFAULT_LNS, OPTIMIZERS, Config
-from rung.train.options import OptimizerOptions
+from rung.train.optimizer_options import OptimizerOptions
 
 Defaults = Mapping[str, tuple[float, OptimizerOptions]]
 """Learning rate and options for each optimizer."""

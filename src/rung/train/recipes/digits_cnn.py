@@ -3,14 +3,14 @@
 from rung.train.config import DEFAULT_OPTIMIZER, Config
 from rung.train.data import digits
 from rung.train.models import DigitsCNN
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
-    ImageOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
 )
+from rung.train.recipe_options import ImageOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format, refuse_data_dir
 from rung.train.task import Recipe
 from rung.train.tasks import ImageTask

@@ -6,14 +6,14 @@ from rung.train.config import DEFAULT_OPTIMIZER, Config
 from rung.train.data import glue
 from rung.train.data.glue import LAYOUTS
 from rung.train.models.bert import load_classifier, load_encoder
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
     LNSMadamOptions,
     MadamOptions,
-    SentenceOptions,
     SGDOptions,
 )
+from rung.train.recipe_options import SentenceOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format, required_data_dir
 from rung.train.task import Recipe
 from rung.train.tasks import SentenceTask

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from rung.train.config import Config
 from rung.train.data import ImageData
 from rung.train.models import resnet18
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
     LNSMadamOptions,
     MadamOptions,
-    ResNetOptions,
     SGDOptions,
 )
+from rung.train.recipe_options import ResNetOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format, required_data_dir
 from rung.train.tasks import ImageTask
 

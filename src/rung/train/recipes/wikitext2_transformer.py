@@ -3,14 +3,14 @@
 from rung.train.config import DEFAULT_OPTIMIZER, Config
 from rung.train.data import wikitext2
 from rung.train.models import WordTransformer
-from rung.train.options import (
+from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
-    WordOptions,
 )
+from rung.train.recipe_options import WordOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format, required_data_dir
 from rung.train.task import Recipe
 from rung.train.tasks import WordTask

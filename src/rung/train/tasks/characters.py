@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rung.train.data import TokenData, random_windows
-from rung.train.options import CharacterOptions
+from rung.train.recipe_options import CharacterOptions
 from rung.train.task import Evaluation, Metric, Streams, token_loss
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rung.train.data import ImageData, shuffled_batches
 from rung.train.data.augment import random_crop, random_flip
-from rung.train.options import ImageOptions
+from rung.train.recipe_options import ImageOptions
 from rung.train.task import Evaluation, Metric, Streams, token_loss
 
 

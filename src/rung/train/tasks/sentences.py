@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rung.train.data import SentenceData, shuffled_batches
-from rung.train.options import SentenceOptions
+from rung.train.recipe_options import SentenceOptions
 from rung.train.task import Evaluation, Metric, Streams, token_loss
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rung.train.data import TokenData, bptt_batches
-from rung.train.options import WordOptions
+from rung.train.recipe_options import WordOptions
 from rung.train.task import Evaluation, Metric, Streams, token_loss
 
 # exp(709) is the largest that float64 holds; a perplexity must stay a number in JSON.
