@@ -368,3 +368,44 @@ def test_bad_arguments_are_refused():
         fmt.quantize(torch.arange(3))
     with pytest.raises(ValueError, match=r"Unknown format 'lns8_x'; the formats are: ladder2,"):
         get("lns8_x")
+
+
+def test_blocks_longer_than_a_row_take_no_more_than_the_row():
+    x = torch.randn(4, 3)
+    long = LNS(8, 8).encode(x, block=1 << 40)
+    assert torch.equal(long.scale, x.abs().amax(1, keepdim=True))
+    assert torch.equal(LNS(8, 8).decode(long), LNS(8, 8).quantize(x, axis=0))
+
+
+def test_finite_values_stay_finite_in_narrow_dtypes():
+    x = torch.tensor([65504.0, 1.0], dtype=torch.float16)
+    assert torch.isfinite(LNS(8, 8, power_of_two_scale=True).quantize(x)).all()
+    assert torch.isfinite(LNS(8, 8).quantize(x, scale=70000.0)).all()
+    wide = torch.tensor([1e300, 1.0], dtype=torch.float64)
+    rounded = LNS(12, 128, power_of_two_scale=True).quantize(wide)
+    assert rounded[0].item() == pytest.approx(1e300, rel=0.01)
+
+
+def test_defaults_of_the_process_change_nothing():
+    x = torch.randn(8, 8)
+    wanted = LNS(13, 256).quantize(x)
+    codes = LNS(13, 256).encode(x)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            assert torch.equal(LNS(13, 256).quantize(x), wanted)
+            assert torch.equal(LNS(13, 256).decode(codes), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(LNS(13, 256).decode(codes), wanted)
+
+
+def test_an_axis_that_is_not_there_is_refused_beside_a_scale_too():
+    with pytest.raises(ValueError, match=r"from -2 to 1; got axis=9"):
+        LNS(8, 8).quantize(torch.ones(2, 2), axis=9, scale=1.0)
+
+
+def test_lazily_negated_input_is_read_with_its_signs():
+    x = torch.randn(6, dtype=torch.complex64).conj().imag
+    assert x.is_neg()
+    assert torch.equal(LNS(8, 8).quantize(x), LNS(8, 8).quantize(x.clone()))

@@ -97,3 +97,13 @@ def test_the_reference_compiles_to_one_graph_with_equal_codes():
         lambda x, s: lns.encode_reference(x, s, grid), backend="aot_eager", fullgraph=True
     )
     assert torch.equal(compiled(rows, scale), lns.encode_reference(rows, scale, grid))
+
+
+@pytest.mark.parametrize("shape", [(3, 50), (50, 3), (1, 100)])
+def test_the_reference_encodes_large_tensors_in_pieces_alike(shape, monkeypatch):
+    grid = Grid(8, 8, True, True)
+    rows, scale, draws = torch.randn(shape), torch.ones(shape[0], 1), torch.rand(shape)
+    whole = [lns.encode_reference(rows, scale, grid, chances) for chances in (None, draws)]
+    monkeypatch.setattr(lns, "_PIECE", 16)
+    pieces = [lns.encode_reference(rows, scale, grid, chances) for chances in (None, draws)]
+    assert all(map(torch.equal, whole, pieces))

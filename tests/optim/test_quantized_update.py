@@ -389,3 +389,11 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"\('fc'\) must be in floating point to be rounded after"):
         QuantizedUpdate(SGD([*net.named_parameters(), ("fc", coded)], lr=0.1), "lns16")
     assert_same(values(net), before)
+
+
+def test_an_axis_that_a_parameter_lacks_is_refused_before_any_is_rounded():
+    wide, flat = torch.nn.Parameter(torch.randn(2, 2, 2)), torch.nn.Parameter(torch.randn(2, 2))
+    before = wide.detach().clone()
+    with pytest.raises(ValueError, match=r"from -2 to 1; got axis=2 for shape \(2, 2\)"):
+        QuantizedUpdate(torch.optim.SGD([wide, flat], lr=0.1), "lns4", axis=2)
+    assert torch.equal(wide, before)

@@ -167,3 +167,15 @@ def test_a_format_of_powers_of_two_keeps_such_scales():
     weight.copy_(values)
     assert float(weight.scale) == 8.0
     assert torch.equal(weight.decode(), fmt.quantize(values))
+
+
+def test_each_group_keeps_or_changes_its_scale_for_itself():
+    weight = torch.randn(3, 50)
+    target = CodedTensor.from_float(weight, "lns16", 3 * weight.abs().amax(1, keepdim=True))
+    before = target.scale.clone()
+    source = weight.clone()
+    source[0] = 0
+    source[1] *= 1e-4
+    target.copy_(source)
+    assert torch.equal(target.scale[[0, 2]], before[[0, 2]])
+    assert target.scale[1] == source[1].abs().max()

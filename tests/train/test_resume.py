@@ -82,7 +82,7 @@ def test_another_lns_is_refused_by_name(tiny, tmp_path):
         run(tiny("lns-madam", epochs=1, format="lns6"), out, resume=True)
     with pytest.raises(ValueError, match="update_format is 'lns16' in the checkpoint and 'lns10'"):
         run(tiny("lns-madam", "update_format=lns10", epochs=1), out, resume=True)
-    with pytest.raises(ValueError, match="backward_format is None in the checkpoint and 'lns10'"):
+    with pytest.raises(ValueError, match="backward_format is .*zero. in the checkpoint and 'lns10"):
         run(tiny("lns-madam", "backward_format=lns10", epochs=1), out, resume=True)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rung.formats._source import CounterSource, resolve
 from rung.formats.grouping import Axis, Groups, groups_of, groups_of_scale
-from rung.formats.scaling import require_broadcast, require_real
+from rung.formats.scaling import power_of_two_above, require_broadcast, require_real
 from rung.kernels import lns as reference
 from rung.kernels import lns_cpu as cpu
 from rung.kernels.philox import PURPOSE_ENCODE, uniform
@@ -57,12 +57,14 @@ def split(
     if scale is None:
         groups, given = groups_of(x, axis, block), None
     else:
-        given = torch.as_tensor(scale, dtype=dtype, device=x.device)
+        groups_of(x, axis, block)  # refuses an axis that doesn't exist
+        given = torch.as_tensor(scale, dtype=dtype, device=x.device).detach()
         _require_scale(given)
         if block is None:
             require_broadcast(given, x.shape)
         groups = groups_of_scale(x, given, block)
-    rows = groups.to_rows(x.detach().to(dtype))
+    # Kernels read memory: a lazily negated view has not written its signs there.
+    rows = groups.to_rows(x.detach().resolve_neg().to(dtype))
     largest = _largest(rows)
     finite = torch.isfinite(largest)
     if nonfinite == "raise" and not bool(finite.all()):
@@ -74,7 +76,7 @@ def split(
     if given is not None:
         largest = given.reshape(-1, 1).expand(rows.shape[0], 1).contiguous()
     elif fmt.power_of_two_scale:
-        largest = _power_of_two_above(largest)
+        largest = power_of_two_above(largest, x.dtype)
     return Split(groups, rows, torch.where(finite, largest, torch.nan))
 
 
@@ -87,14 +89,6 @@ def _largest(rows: Tensor) -> Tensor:
     return rows.abs().amax(dim=1, keepdim=True)
 
 
-def _power_of_two_above(scale: Tensor) -> Tensor:
-    """Smallest power of two that is at least the scale (at most 2^127 in float32); 0 stays."""
-    mantissa, exponent = torch.frexp(scale)
-    above = exponent - (mantissa == 0.5).to(exponent.dtype)
-    powers = torch.ldexp(torch.ones_like(scale), above.clamp(max=127))
-    return torch.where(torch.isfinite(scale) & (scale > 0), powers, scale)
-
-
 def _require_scale(scale: Tensor) -> None:
     bad = int((~((scale >= 0) & torch.isfinite(scale))).sum())
     if bad:
@@ -102,6 +96,14 @@ def _require_scale(scale: Tensor) -> None:
             f"`scale` must be 0 or positive, and finite; got {bad} of {scale.numel()} scales that "
             "are not. Give the value of the largest code, or leave it out."
         )
+
+
+def narrow(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values in the dtype of the input; a finite value stays finite (float16 ends at 65504)."""
+    if values.dtype == dtype:
+        return values
+    most = torch.finfo(dtype).max
+    return values.clamp(-most, most).to(dtype)
 
 
 def draw(

@@ -35,9 +35,9 @@ class Groups:
     def to_rows(self, x: Tensor) -> Tensor:
         """Elements as a contiguous (groups, n) matrix; short blocks are filled up with zeros."""
         if self.block is not None:
-            missing = -self.shape[-1] % self.block
+            missing = -self.shape[-1] % self._length
             padded = functional.pad(x, (0, missing)) if missing else x
-            return padded.reshape(-1, self.block).contiguous()
+            return padded.reshape(-1, self._length).contiguous()
         groups = 1
         for dim in self.kept:
             groups *= self.shape[dim]
@@ -48,11 +48,17 @@ class Groups:
     def from_rows(self, rows: Tensor) -> Tensor:
         """The inverse of `to_rows`, for rows of any dtype."""
         if self.block is not None:
-            width = -(-self.shape[-1] // self.block) * self.block
+            width = -(-self.shape[-1] // self._length) * self._length
             return rows.reshape(*self.shape[:-1], width)[..., : self.shape[-1]]
         order = self._order
         moved = rows.reshape([self.shape[dim] for dim in order])
         return moved.permute([order.index(dim) for dim in range(len(order))])
+
+    @property
+    def _length(self) -> int:
+        """Elements of a row of blocks: no row is filled up beyond the last dimension."""
+        assert self.block is not None
+        return min(self.block, max(1, self.shape[-1]))
 
     @property
     def _order(self) -> list[int]:

@@ -213,7 +213,8 @@ class Ladder:
         scale = encoded.scale
         if encoded.block is not None:
             length = encoded.codes.shape[-1]
-            scale = scale.repeat_interleave(encoded.block, dim=-1)[..., :length]
+            block = min(encoded.block, max(1, length))
+            scale = scale.repeat_interleave(block, dim=-1)[..., :length]
         magnitudes = kernel.decode_magnitudes(encoded.codes, scale, self.bits, self.base_precision)
         signs = unpack_signs(encoded.signs, 0, magnitudes.numel(), magnitudes.dtype)
         return (magnitudes * signs.reshape(magnitudes.shape)).to(encoded.dtype)

@@ -26,15 +26,15 @@ class LNS:
     The sign is the top bit of a code, e the others: uint8 for B <= 8, int16 above. What `encode`
     stores as `scale` is the value of the largest code, s * 2^((2^(B-1) - 1) / gamma), which is the
     largest magnitude of its group unless given: so the largest magnitude is kept exactly and
-    quantizing twice changes nothing. Rounding decisions are exact for float32 (and narrower) input:
-    boundaries are irrational multiples of the scale, there are no ties, and comparing is done in
-    integers. Decoded values are fl(scale * fl(2^((e - last) / gamma))), within 1.5 units in the
+    rounding to nearest twice changes nothing. Rounding decisions are exact for float32 (and
+    narrower) input: boundaries are irrational multiples of the scale, there are no ties, and
+    comparing is done in integers. Decoded values are fl(scale * fl(2^((e - last) / gamma))), within 1.5 units in the
     last place of float32; where the system reaches below float32's range (few codes an octave, or
     a tiny scale) values become subnormal or 0 there.
 
     Zero: with ``zero=False`` nothing decodes to 0 and a 0 becomes the smallest code (with its own
     sign bit); with ``zero=True`` the code e = 0 is exactly 0, at the price of one rung of range. A
-    group of zeros only keeps scale 0 and decodes to 0 either way.
+    group of zeros only has scale 0, unless one is given, and decodes to 0 either way.
 
     Args:
         bits: B, 3 to 16, sign included.
@@ -43,8 +43,8 @@ class LNS:
         underflow: Magnitudes under the smallest code ``"saturate"`` to it, or ``"flush"`` to zero
             (needs ``zero=True``): rounding to nearest flushes from half a rung under it on,
             stochastic rounding chooses between 0 and the smallest code without bias.
-        power_of_two_scale: Round every scale up to a power of two, which hardware applies by a
-            shift. The grid of values then is the same for every scale.
+        power_of_two_scale: Round every scale that isn't given up to a power of two, which hardware
+            applies by a shift. The grid of values then is the same for every scale.
 
     Raises:
         ValueError: A number out of range, `base_factor` not a power of two, an unknown `underflow`,
@@ -229,8 +229,9 @@ class LNS:
         scale = encoded.scale
         if encoded.block is not None:
             length = encoded.codes.shape[-1]
-            scale = scale.repeat_interleave(encoded.block, dim=-1)[..., :length]
-        return self.decode_codes(encoded.codes, scale).to(encoded.dtype)
+            block = min(encoded.block, max(1, length))
+            scale = scale.repeat_interleave(block, dim=-1)[..., :length]
+        return rows.narrow(self.decode_codes(encoded.codes, scale), encoded.dtype)
 
     def decode_codes(self, codes: Tensor, scale: Tensor) -> Tensor:
         """Values of stored codes; scale broadcastable to them, its dtype is the result's."""
@@ -263,4 +264,4 @@ class LNS:
         """``decode(encode(x))``: the same shape and dtype, values of the number system."""
         split = rows.split(self, x, axis, scale, block, nonfinite)
         values = rows.quantize(self, split, rows.draw(x, split, rounding, generator))
-        return split.groups.from_rows(values).to(x.dtype)
+        return rows.narrow(split.groups.from_rows(values), x.dtype)

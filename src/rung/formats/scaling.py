@@ -1,5 +1,6 @@
 """Checks and scales that every scaled format shares."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -62,6 +63,19 @@ def require_broadcast(scale: Tensor, shape: torch.Size) -> None:
             f"`scale` must broadcast to the tensor's shape {tuple(shape)}; got shape "
             f"{tuple(scale.shape)}. Give one scale, or one per index of a dimension."
         )
+
+
+def power_of_two_above(scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Smallest power of two that is at least the scale; 0, NaN and infinity stay.
+
+    At most the largest power of two of `dtype` (2^127 in float32, 2^15 in float16): values above it
+    saturate, by less than a factor of two.
+    """
+    mantissa, exponent = torch.frexp(scale)
+    above = exponent - (mantissa == 0.5).to(exponent.dtype)
+    highest = math.frexp(torch.finfo(dtype).max)[1] - 1
+    powers = torch.ldexp(torch.ones_like(scale), above.clamp(max=highest))
+    return torch.where(torch.isfinite(scale) & (scale > 0), powers, scale)
 
 
 def largest_magnitude(x: Tensor, axis: Axis) -> Tensor:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from rung.kernels.log_boundary import STEPS, at_least, rung_powers
 
+# Elements that the reference encodes at a time.
+_PIECE = 2**20
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -88,7 +91,9 @@ def shift_codes(codes: Tensor, bits: int, by: int) -> Tensor:
 
 @functools.cache
 def _power_table(grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
-    powers = torch.tensor(rung_powers(grid.last + 1, grid.base_factor), dtype=torch.float64)
+    powers = torch.tensor(
+        rung_powers(grid.last + 1, grid.base_factor), dtype=torch.float64, device="cpu"
+    )
     if grid.zero:
         powers[0] = 0.0
     return powers.to(device=device, dtype=dtype)
@@ -143,6 +148,21 @@ def encode_reference(
     Returns:
         Stored codes, shape (groups, n).
     """
+    traced = type(rows) is not Tensor or torch.compiler.is_compiling()
+    if traced or rows.numel() <= _PIECE:
+        return _encode_piece(rows, scale, grid, draws)
+    # Some hundred bytes of float64 and int64 an element: large tensors are encoded in pieces.
+    codes = torch.empty(rows.shape, dtype=code_dtype(grid.bits), device=rows.device)
+    many, width = max(1, _PIECE // rows.shape[1]), min(_PIECE, rows.shape[1])
+    for top in range(0, rows.shape[0], many):
+        for left in range(0, rows.shape[1], width):
+            place = (slice(top, top + many), slice(left, left + width))
+            part = None if draws is None else draws[place]
+            codes[place] = _encode_piece(rows[place], scale[top : top + many], grid, part)
+    return codes
+
+
+def _encode_piece(rows: Tensor, scale: Tensor, grid: Grid, draws: Tensor | None) -> Tensor:
     sizes = rows.abs().double()
     live = (sizes > 0) & (scale > 0)
     safe = torch.where(live, sizes, 1.0)

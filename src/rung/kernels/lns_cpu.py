@@ -37,7 +37,7 @@ def usable(*tensors: Tensor) -> bool:
 
 def largest_magnitudes(rows: Tensor) -> Tensor:
     """Largest |x| of each row, float32 of shape (groups, 1); NaN or infinite where x is."""
-    largest = torch.empty(rows.shape[0], dtype=torch.float32)
+    largest = torch.empty(rows.shape[0], dtype=torch.float32, device="cpu")
     _kernels()["largest"](_bits(rows), _bits(largest))
     return largest.unsqueeze(1)
 
@@ -71,7 +71,7 @@ def decode(codes: Tensor, scale: Tensor, grid: Grid, drop: int = 0) -> Tensor:
     Returns:
         float32 tensor of the codes' shape, equal to `lns.decode_reference`.
     """
-    out = torch.empty(codes.shape, dtype=torch.float32)
+    out = torch.empty(codes.shape, dtype=torch.float32, device="cpu")
     flat = codes.detach().contiguous().reshape(-1)
     _kernels()["take"](flat.numpy(), _value_table(grid, drop), out.reshape(-1).numpy())
     return out.mul_(scale)
@@ -81,10 +81,12 @@ def decode(codes: Tensor, scale: Tensor, grid: Grid, drop: int = 0) -> Tensor:
 def _value_table(grid: Grid, drop: int) -> Any:
     """float32 value of every bit pattern of a code at scale 1."""
     bits = grid.bits + drop
-    patterns = torch.arange(1 << bits, dtype=torch.int32)
+    # Device and dtype by name: the process may have other defaults.
+    patterns = torch.arange(1 << bits, dtype=torch.int32, device="cpu")
     fine = join(patterns & ((1 << (bits - 1)) - 1), patterns >= 1 << (bits - 1), bits)
     codes = shift_codes(fine, bits, drop)
-    return decode_reference(codes, torch.ones(()), grid).numpy()
+    one = torch.ones((), dtype=torch.float32, device="cpu")
+    return decode_reference(codes, one, grid).numpy()
 
 
 def _run(

@@ -72,7 +72,7 @@ def philox_blocks(
     """
     # Fake and functional tensors (torch.compile) and other devices take the traceable reference.
     if type(key) is Tensor and key.device.type == "cpu" and not isinstance(step, Tensor):
-        words = torch.empty(4 * blocks, dtype=torch.int32)
+        words = torch.empty(4 * blocks, dtype=torch.int32, device="cpu")
         if blocks:
             # One integer type for every argument: numba compiles once.
             numbers = (int(key) & (2**64 - 1), first_block, step, purpose)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from rung.formats import LNS, CounterSource, Format, Ladder, get
+from rung.formats.grouping import groups_of
 from rung.formats.scaling import largest_magnitude
 from rung.optim._base import check_choice, describe
 from rung.tensor.coded import CodedTensor
@@ -85,8 +86,16 @@ class QuantizedUpdate(Optimizer):
         self.__setstate__({})
         for index, group in enumerate(self.param_groups):
             _require_floats(group, index)
+        self._require_axis()
         for index, group in enumerate(self.param_groups):
             self._take(group, index)
+
+    def _require_axis(self) -> None:
+        """Refuse an axis that a parameter doesn't have before any parameter is rounded."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.requires_grad and self.format_of(param) is not None and param.ndim > 1:
+                    groups_of(param, self.axis)
 
     # -- the wrapped optimizer's ---------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rung.formats import LNS, Ladder, get, name_of
-from rung.formats.scaling import require_broadcast
+from rung.formats.scaling import power_of_two_above, require_broadcast
 from rung.kernels import ladder, lns
 from rung.kernels.signs import seeded_signs, unpack_signs
 
@@ -62,9 +62,7 @@ def allowed_scale(fmt: StoredFormat, scale: Tensor) -> Tensor:
     """The smallest scale that a format allows from a positive one on: a power of two, or itself."""
     if not isinstance(fmt, LNS) or not fmt.power_of_two_scale:
         return scale
-    mantissa, exponent = torch.frexp(scale)
-    exponent = exponent - (mantissa == 0.5).to(exponent.dtype)
-    return torch.ldexp(torch.ones_like(scale), exponent.clamp(max=127))
+    return power_of_two_above(scale, scale.dtype)
 
 
 def encode_parts(

@@ -54,8 +54,8 @@ def _round_from(target: CodedTensor, values: Tensor) -> None:
             )
     largest = _largest(values, target.scale)
     scale = torch.maximum(target.scale, largest)
-    if _share_under(values, scale, target) > _share_under(values, largest, target) + 0.01:
-        scale = largest
+    lost, unavoidable = (_share_under(values, s, target) for s in (scale, largest))
+    scale = torch.where((lost > unavoidable + 0.01) & (largest > 0), largest, scale)
     require_positive(scale)
     scale = allowed_scale(target.format, scale)
     signs = "seed" if target.seeded else "packed"
@@ -63,10 +63,15 @@ def _round_from(target: CodedTensor, values: Tensor) -> None:
         getattr(target, name).copy_(part)
 
 
-def _share_under(values: Tensor, scale: Tensor, target: CodedTensor) -> float:
-    """Share of the values that are not zero and under the smallest code of a scale."""
-    under = (values != 0) & (values.abs() < scale * target.format.smallest)
-    return float(under.double().mean()) if values.numel() else 0.0
+def _share_under(values: Tensor, scale: Tensor, target: CodedTensor) -> Tensor:
+    """Share of each group's values that are not zero and under the smallest code of its scale."""
+    under = ((values != 0) & (values.abs() < scale * target.format.smallest)).to(scale.dtype)
+    if not values.numel():
+        return torch.zeros_like(scale)
+    if scale.ndim == 0:
+        return under.mean()
+    shared = [dim for dim in range(values.ndim) if scale.shape[dim] != values.shape[dim]]
+    return under.mean(dim=shared, keepdim=True) if shared else under
 
 
 def _largest(values: Tensor, scale: Tensor) -> Tensor:

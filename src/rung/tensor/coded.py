@@ -89,7 +89,8 @@ class CodedTensor(Tensor):
         """
         fmt = _parts.storable(fmt)
         signs = _parts.resolve_signs(fmt, signs)
-        require_positive(torch.as_tensor(scale))
+        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        require_positive(torch.as_tensor(scale, dtype=wide))
         weight = weight.detach()
         parts = _parts.encode_parts(fmt, weight, scale, signs)
         parts["key"] = torch.tensor(key_from_seed(seed, name), device=weight.device)
@@ -142,6 +143,8 @@ class CodedTensor(Tensor):
             )
         fmt = _parts.format_from_meta(meta)
         _parts.require_fit(fmt, parts["codes"], parts["scale"], parts["signs"])
+        # Optimizers and kernels address codes by their flat index.
+        parts = {**parts, "codes": parts["codes"].contiguous()}
         return cls(parts, fmt, getattr(torch, meta["dtype"]))
 
     def with_parts(self, change: Callable[[Tensor], Tensor], dtype: torch.dtype) -> "CodedTensor":

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from rung import formats
 from rung.formats import LNS, Ladder
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
-from rung.train.layers import LayerOptions
+from rung.train.layers import LayerOptions, layer_record
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
@@ -203,7 +203,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
         del flat[name]
     # What has no effect is left out, so that checkpoints from before these options still fit.
     if config.compute_format is not None:
-        flat |= asdict(config.layers)
+        flat |= layer_record(config.compute_format, config.layers)
     if config.update_format is None:
         flat.pop("update_rounding", None)
     if config.schedule != "cosine":

@@ -1,11 +1,12 @@
 """In which numbers the layers of a model compute: options, and the conversion of a model."""
 
 from collections import Counter
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from rung.formats import LNS, name_of
 from rung.nn import Policy, Quantizer, Rule, convert_
 from rung.train.fields import check_fields
 from rung.train.optimizer_options import Rounding, require_lns
@@ -33,8 +34,8 @@ class LayerOptions:
     gradient_scale: str = "tensor"
     """What shares a scale in the gradient G of the weights."""
     backward_format: str | None = None
-    """LNS of the gradients E and G; none: the bits of `format` at half its base factor, which
-    covers twice the octaves."""
+    """LNS of the gradients E and G; none: the bits of `format` at half its base factor (at least
+    1), which covers twice the octaves."""
     backward_rounding: Rounding = "nearest"
     """How the gradients E and G are rounded."""
     float_layers: str = ""
@@ -75,6 +76,19 @@ def parse_scale(field: str, text: str) -> str | int:
     )
 
 
+def backward_of(format: str, options: LayerOptions) -> LNS:
+    """Format of E and G, with a zero."""
+    if options.backward_format is not None:
+        return require_lns("backward_format", options.backward_format).with_zero()
+    forward = require_lns("format", format)
+    return replace(forward, base_factor=max(1, forward.base_factor // 2), zero=True)
+
+
+def layer_record(format: str, options: LayerOptions) -> dict[str, Any]:
+    """What a run writes down of its layers: the options, with the format of E and G resolved."""
+    return asdict(options) | {"backward_format": name_of(backward_of(format, options))}
+
+
 def policy(format: str, options: LayerOptions) -> Policy:
     """The policy of `rung.nn.convert_` for a format and its options.
 
@@ -85,10 +99,7 @@ def policy(format: str, options: LayerOptions) -> Policy:
         options: Scales, backward format and rounding, layers that stay float32.
     """
     forward = replace(require_lns("format", format), zero=False)
-    if options.backward_format is None:
-        backward = replace(forward, base_factor=max(1, forward.base_factor // 2), zero=True)
-    else:
-        backward = require_lns("backward_format", options.backward_format).with_zero()
+    backward = backward_of(format, options)
 
     def scale(name: str) -> str | int:
         return parse_scale(name, getattr(options, name))

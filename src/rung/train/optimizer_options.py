@@ -143,7 +143,11 @@ class LNSMadamOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        require_lns("update_format", self.update_format)
+        if require_lns("update_format", self.update_format).zero:
+            raise ValueError(
+                "`update_format` of weights that live in codes must have no zero, from which a "
+                f"multiplicative rule can't move; got {self.update_format!r}. Drop '+zero'."
+            )
 
 
 OptimizerOptions = SGDOptions | AdamOptions | MadamOptions | BBitMadamOptions | LNSMadamOptions

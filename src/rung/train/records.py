@@ -5,6 +5,7 @@ from typing import Any
 
 from rung.train.environment import environment
 from rung.train.folder import FORMAT_VERSION
+from rung.train.layers import layer_record
 from rung.train.measure import byte_summary
 from rung.train.session import Session
 
@@ -18,7 +19,9 @@ def config_record(session: Session, command: str) -> dict[str, Any]:
         "optimizer": config.optimizer,
         "format": config.format,
         "update_format": config.update_format,
-        "layers": None if config.compute_format is None else asdict(config.layers),
+        "layers": None
+        if config.compute_format is None
+        else layer_record(config.compute_format, config.layers),
         "seed": config.seed,
         "lr": config.lr,
         "epochs": config.epochs,

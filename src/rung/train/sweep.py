@@ -171,8 +171,16 @@ def _ended(folder: Path, config: Config) -> dict[str, Any] | None:
                 f"{folder} holds a run of another configuration: {name} is {found[0]!r} there and "
                 f"{value!r} here. Move the folder away, or give another one by --out."
             )
-    summary = folder / "summary.json"
-    return _read(summary) if summary.exists() else None
+    path = folder / "summary.json"
+    if not path.exists():
+        return None
+    summary = _read(path)
+    if not {"status", "metric", "loss", "bytes", "time"} <= summary.keys():
+        raise ValueError(
+            f"{path} must be what a run wrote at its end; got the keys "
+            f"{', '.join(summary) or '(none)'}. Delete it, and the run goes on from its checkpoint."
+        )
+    return summary
 
 
 def _read(path: Path) -> dict[str, Any]:
