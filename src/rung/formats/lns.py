@@ -28,9 +28,9 @@ class LNS:
     largest magnitude of its group unless given: so the largest magnitude is kept exactly and
     rounding to nearest twice changes nothing. Rounding decisions are exact for float32 (and
     narrower) input: boundaries are irrational multiples of the scale, there are no ties, and
-    comparing is done in integers. Decoded values are fl(scale * fl(2^((e - last) / gamma))), within 1.5 units in the
-    last place of float32; where the system reaches below float32's range (few codes an octave, or
-    a tiny scale) values become subnormal or 0 there.
+    comparing is done in integers. Decoded values are fl(scale * fl(2^((e - last) / gamma))), within
+    1.5 units in the last place of float32; where the system reaches below float32's range (few
+    codes an octave, or a tiny scale) values become subnormal or 0 there.
 
     Zero: with ``zero=False`` nothing decodes to 0 and a 0 becomes the smallest code (with its own
     sign bit); with ``zero=True`` the code e = 0 is exactly 0, at the price of one rung of range. A
