@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from rung.nn.product import Operand, product
-from rung.nn.quantizer import Quantizers
+from rung.nn.quantizer import Channels, GroupedChannels, Quantizers
 
 
 def _convolution(function: Callable[..., Tensor], dims: int, output_axis: int) -> Any:
     transposed = output_axis == 1
-    outputs = "(in, out / groups, ...)" if transposed else "(out, in / groups, ...)"
+    shape = "(in, out / groups, ...)" if transposed else "(out, in / groups, ...)"
+    named = "dimension 1 of each group" if transposed else "dimension 0"
 
     def convolve(
         input: Tensor,
@@ -24,7 +25,12 @@ def _convolution(function: Callable[..., Tensor], dims: int, output_axis: int) -
     ) -> Tensor:
         # Counted from the end, a batch dimension may be there or not.
         channels = -(dims + 1)
-        operands = (Operand(input, channels, False), Operand(weight, output_axis, True))
+        outputs: Channels = output_axis
+        if transposed:
+            # After stride, padding and output_padding.
+            groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
+            outputs = GroupedChannels(groups) if groups > 1 else 1
+        operands = (Operand(input, channels, False), Operand(weight, outputs, True))
         return product(
             lambda x, w: function(x, w, bias, *args, **kwargs), operands, quantizers, channels
         )
@@ -34,7 +40,7 @@ def _convolution(function: Callable[..., Tensor], dims: int, output_axis: int) -
 
     Args:
         input: Activation; its channels are the first dimension after the batch.
-        weight: Shape {outputs}, channels are dimension {output_axis}.
+        weight: Shape {shape}, channels are {named}.
         bias: Shape (out,) or None; has no format.
         *args: Stride, padding and so on, as torch's function takes them.
         quantizers: The four.

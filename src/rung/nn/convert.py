@@ -71,8 +71,8 @@ def convert_(model: nn.Module, policy: Policy | None = None) -> ConvertReport:
 
     Raises:
         ValueError: No layer to convert; a rule that matches no layer; a module that is converted
-            already, compiled, scripted, traced, lazy, fused with a loss, or has the older
-            ``spectral_norm``.
+            already, compiled, scripted, traced, lazy, fused with a loss, has the older
+            ``spectral_norm`` or a ``forward`` in the instance.
         TypeError: Not a module, or not a policy.
 
     Example:
@@ -149,6 +149,8 @@ def _classify(item: _Found) -> None:
         item.kinds = _LAYERS[writer]
     elif not f"{writer.__module__}.".startswith("torch.nn.") and hasattr(writer, "forward"):
         item.kinds, item.is_foreign = KINDS, True
+    elif isinstance(item.module, nn.ParameterList | nn.ParameterDict):
+        item.left_because = "weights of the module that holds it"
     elif not isinstance(item.module, _CONTAINERS):
         item.left_because = "no matrix product"
 
@@ -211,6 +213,11 @@ def _require_convertible(item: _Found) -> None:
         )
     if type(module).__module__ == "torch._dynamo.eval_frame":
         raise ValueError(f"{name} is compiled; call convert_ before torch.compile.")
+    if "forward" in vars(module):
+        raise ValueError(
+            f"{name} has a forward of its own in the instance (hooks of accelerate, offloading "
+            "or a patch), which would pass by the one of its class; call convert_ before that."
+        )
     if any(nn.parameter.is_lazy(part) for part in module.parameters(recurse=False)):
         raise ValueError(
             f"{name} is lazy and has no shape yet; run one batch through the model first."
@@ -229,8 +236,10 @@ def _require_convertible(item: _Found) -> None:
 
 def _require_layers(found: list[_Found]) -> None:
     def is_layer(item: _Found) -> bool:
-        weights = (p for p in item.module.parameters(recurse=False) if p.ndim > 1)
-        return bool(item.kinds) and (not item.is_foreign or next(weights, None) is not None)
+        # Of a class from elsewhere nobody knows which of the weights inside it uses: in a
+        # ParameterList, behind a parametrisation, or in a layer of its own.
+        weights = any(p.ndim > 1 for p in item.module.parameters())
+        return bool(item.kinds) and (not item.is_foreign or weights)
 
     if not any(map(is_layer, found)):
         classes = sorted({_class_name(item.module) for item in found})

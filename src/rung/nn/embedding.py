@@ -32,7 +32,7 @@ def embedding(
     per channel, row or block only the rows that are looked up are rounded, in both directions.
 
     Args:
-        input: Indices, any shape, int32 or int64.
+        input: Indices, any shape, int32 or int64, in 0..rows - 1.
         weight: The table, shape (rows, features).
         padding_idx: Row that gets no gradient.
         max_norm: Longest norm of a row; longer ones are shortened in place first, as in torch.
@@ -42,27 +42,42 @@ def embedding(
         quantizers: The four; there is no activation.
 
     Raises:
-        ValueError: A sparse gradient together with Q_G that has one scale per tensor.
+        ValueError: A sparse gradient together with Q_G.
+        IndexError: An index outside of the table; on a GPU, torch's assertion there.
+        RuntimeError: Indices of another type than int32 and int64.
     """
-    options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     rounds = isinstance(weight, CodedTensor) or quantizers.weight or quantizers.gradient
     by_row = _forward_by_row(quantizers.weight) and _backward_by_row(quantizers.gradient)
     if rounds and by_row and not sparse:
-        if max_norm is not None:
-            with torch.no_grad(), unintercepted():  # rows are shortened in the table itself
-                F.embedding(input, weight, *options)
+        _shorten(input, weight, max_norm, norm_type)
         if padding_idx is not None and padding_idx < 0:
             padding_idx += weight.shape[0]
         rows = _look_up(input, weight, quantizers, padding_idx, scale_grad_by_freq)
         return straight_through(rows, None, quantizers.error, -1)
+    _require_dense(sparse, quantizers)
+    _shorten(input, weight, max_norm, norm_type)
+    return product(
+        lambda table: F.embedding(
+            input, table, padding_idx, None, norm_type, scale_grad_by_freq, sparse
+        ),
+        (Operand(weight, 0, True),),
+        quantizers,
+    )
+
+
+def _require_dense(sparse: bool, quantizers: Quantizers) -> None:
     if sparse and quantizers.gradient is not None:
         raise ValueError(
             "A sparse gradient has no format here; got sparse=True and Q_G = "
             f"{quantizers.gradient}. Build the embedding with sparse=False or leave Q_G out."
         )
-    return product(
-        lambda table: F.embedding(input, table, *options), (Operand(weight, 0, True),), quantizers
-    )
+
+
+def _shorten(input: Tensor, weight: Tensor, max_norm: float | None, norm_type: float) -> None:
+    """Shorten rows in the table itself, as torch does: not in what was rounded of it."""
+    if max_norm is not None:
+        with torch.no_grad(), unintercepted():
+            F.embedding(input, weight, None, max_norm, norm_type)
 
 
 def _forward_by_row(quantizer: Quantizer | None) -> bool:
@@ -129,16 +144,19 @@ class _Rows(torch.autograd.Function):
 
 
 def _rows_of(weight: Tensor, index: Tensor) -> Tensor:
-    """Rows as they are stored: of a table in codes with the sign inside, only theirs are read."""
+    """Rows as they are stored: of a table in codes with the sign inside, only theirs are read.
+
+    Not by ``weight[index]``, which takes -1 for the last row and uint8 for a mask.
+    """
     if isinstance(weight, CodedTensor):
         parts = weight.to_parts()
         if weight.codes.numel() and not weight.signs.numel() and not weight.seeded:
-            parts["codes"] = weight.codes[index]
+            parts["codes"] = weight.codes.index_select(0, index)
             if weight.scale.ndim == 2 and weight.scale.shape[0] != 1:
-                parts["scale"] = weight.scale[index]
+                parts["scale"] = weight.scale.index_select(0, index)
             return CodedTensor(parts, weight.format, weight.dtype)
         weight = weight.decode()
-    return weight[index]
+    return weight.index_select(0, index)
 
 
 def _decoded(tensor: Tensor) -> Tensor:
@@ -152,6 +170,13 @@ def _decoded(tensor: Tensor) -> Tensor:
 def embedding_bag(
     input: Tensor,
     weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
     *args: Any,
     quantizers: Quantizers,
     **kwargs: Any,
@@ -161,11 +186,30 @@ def embedding_bag(
     Args:
         input: Indices.
         weight: The table, shape (rows, features); channels are its rows.
-        *args: Offsets and so on, as torch's function takes them.
-        quantizers: The four; there is no activation.
+        offsets: Where bags begin in `input`, if that has one dimension.
+        max_norm: Longest norm of a row; longer ones are shortened in place first, as in torch.
+        norm_type: p of that norm.
+        scale_grad_by_freq: Divide a row's gradient by the times it is looked up.
+        mode: sum, mean or max.
+        sparse: Sparse gradient of the table; only without Q_G.
+        per_sample_weights: Factors of the rows, an activation (Q_A); shape of `input`.
+        *args: The rest, as torch's function takes it.
+        quantizers: The four.
         **kwargs: The same, by name.
+
+    Raises:
+        ValueError: A sparse gradient together with Q_G.
     """
-    operands = (Operand(weight, 0, True),)
-    return product(
-        lambda table: F.embedding_bag(input, table, *args, **kwargs), operands, quantizers
-    )
+    _require_dense(sparse, quantizers)
+    if not input.is_nested:
+        _shorten(input, weight, max_norm, norm_type)
+        max_norm = None
+
+    def compute(table: Tensor, factors: Tensor | None = None) -> Tensor:
+        options = (offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse)
+        return F.embedding_bag(input, table, *options, factors, *args, **kwargs)
+
+    operands: tuple[Operand, ...] = (Operand(weight, 0, True),)
+    if per_sample_weights is not None:
+        operands += (Operand(per_sample_weights, -1, False),)
+    return product(compute, operands, quantizers)

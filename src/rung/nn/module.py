@@ -64,7 +64,7 @@ def quantized_class(original: Any) -> Any:
     if forward is None:
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with computing_with(self.rung_quantizers):
+            with computing_with(self.rung_quantizers, self):
                 return original.forward(self, *args, **kwargs)
 
     body = {
@@ -73,7 +73,8 @@ def quantized_class(original: Any) -> Any:
         "__qualname__": original.__qualname__,
         "__doc__": original.__doc__,
     }
-    converted = type(original)(original.__name__, (QuantizedModule, original), body)
+    bases = (QuantizedModule, original, *_below(original))
+    converted = type(original)(original.__name__, bases, body)
     return _CLASSES.setdefault(original, converted)
 
 
@@ -88,6 +89,23 @@ def _direct_forward(original: type[nn.Module]) -> Callable[..., Any] | None:
         if original.forward is known.forward:
             return _recurrent(known, forward)
     return None
+
+
+def _below(original: type[nn.Module]) -> tuple[type[nn.Module], ...]:
+    """What ``super().forward`` of a class finds in place of a recurrent layer of torch.
+
+    Torch computes these layers in one fused operator, which can't be intercepted.
+    """
+    for known, forward in FORWARDS.items():
+        if issubclass(original, known) and original is not known:
+            if known not in _BELOW:
+                body = {"forward": _recurrent(known, forward), "__module__": known.__module__}
+                _BELOW[known] = type(known.__name__, (known,), body)
+            return (_BELOW[known],)
+    return ()
+
+
+_BELOW: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def _recurrent(known: type[nn.Module], function: Callable[..., Any]) -> Callable[..., Any]:

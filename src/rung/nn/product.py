@@ -3,6 +3,7 @@
 y = f(a', w')    a' = Q_A(a)   w' = Q_W(w), its gradient Q_G    y's gradient Q_E
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -11,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rung.formats.grouping import Axis
-from rung.nn.quantizer import Quantizers
+from rung.nn.quantizer import Channels, Quantizers
 from rung.nn.straight_through import remaker, straight_through
 from rung.tensor import CodedTensor
 from rung.tensor.compute import Source, Sources, call_saving_codes
@@ -29,21 +29,66 @@ class Operand(NamedTuple):
     """
 
     tensor: Tensor
-    axis: Axis
+    axis: Channels
     weight: bool
 
 
 def is_weight(tensor: Tensor) -> bool:
-    """Whether a tensor is a parameter, lives in codes, or is a view of such a tensor."""
+    """Whether a tensor is a parameter, lives in codes, or is a view of such a tensor.
+
+    A plain tensor in a parameter's place (`torch.func.functional_call`) counts as one. What is
+    computed from parameters does not: it may be anything.
+    """
     known = nn.Parameter | CodedTensor
-    return isinstance(tensor, known) or isinstance(tensor._base, known)
+    if isinstance(tensor, known) or isinstance(tensor._base, known):
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    stand_ins = _stand_ins()
+    return id(tensor) in stand_ins or (tensor._base is not None and id(tensor._base) in stand_ins)
+
+
+class _Scope(threading.local):
+    """The module whose forward pass is intercepted, and what stands for its parameters."""
+
+    module: nn.Module | None = None
+    stand_ins: frozenset[int] | None = None
+
+
+_scope = _Scope()
+
+
+@contextmanager
+def parameters_of(module: nn.Module) -> Iterator[None]:
+    """Take the tensors in the places of a module's parameters for weights, whatever they are."""
+    if torch.compiler.is_compiling():
+        yield
+        return
+    outer = _scope.module, _scope.stand_ins
+    _scope.module, _scope.stand_ins = module, None
+    try:
+        yield
+    finally:
+        _scope.module, _scope.stand_ins = outer
+
+
+def _stand_ins() -> frozenset[int]:
+    if _scope.stand_ins is None:
+        modules = () if _scope.module is None else _scope.module.modules()
+        _scope.stand_ins = frozenset(
+            id(tensor)
+            for module in modules
+            for tensor in module._parameters.values()
+            if not isinstance(tensor, nn.Parameter | None)
+        )
+    return _scope.stand_ins
 
 
 def product(
     compute: Callable[..., Tensor],
     operands: tuple[Operand, ...],
     quantizers: Quantizers,
-    error_axis: Axis = -1,
+    error_axis: Channels = -1,
 ) -> Tensor:
     """One product of quantized operands.
 

@@ -12,6 +12,22 @@ from rung.tensor import CodedTensor
 _SCALES = ("tensor", "channel", "row")
 
 
+@dataclass(frozen=True)
+class GroupedChannels:
+    """Channels of a grouped transposed convolution's weight, (in, out / groups, ...).
+
+    Dimension 1 starts anew in each group: a channel is a group and an index of it.
+
+    Attributes:
+        groups: Number of groups, a divisor of `in`.
+    """
+
+    groups: int
+
+
+Channels = Axis | GroupedChannels
+
+
 @dataclass(frozen=True, init=False)
 class Quantizer:
     """Fake quantization: values of a format, in the dtype of the input.
@@ -75,9 +91,12 @@ class Quantizer:
         """A source for one call of `q`, or None for nearest rounding."""
         if self.rounding == "nearest":
             return None
-        return CounterSource(int(torch.randint(-(2**63), 2**63 - 1, ())))
+        # A default device must not turn a key into a wait for that device.
+        return CounterSource(int(torch.randint(-(2**63), 2**63 - 1, (), device="cpu")))
 
-    def q(self, x: Tensor, channel_axis: Axis = 0, source: CounterSource | None = None) -> Tensor:
+    def q(
+        self, x: Tensor, channel_axis: Channels = 0, source: CounterSource | None = None
+    ) -> Tensor:
         """Round a tensor; no gradient is recorded.
 
         Args:
@@ -85,7 +104,7 @@ class Quantizer:
                 upper bits of are shifted as integers and keep their own scale, whatever `scale`
                 says.
             channel_axis: Dimension (or several) whose every index has a scale for ``"channel"``;
-                None: one scale.
+                None: one scale. `GroupedChannels` for a weight whose channels are no dimensions.
             source: Random numbers of stochastic rounding; the same source rounds alike. Default:
                 `draw`.
 
@@ -103,6 +122,11 @@ class Quantizer:
                 return x
             if self.rounding == "stochastic" and source is None:
                 source = self.draw()
+            if isinstance(channel_axis, GroupedChannels):
+                by_group = x.unflatten(0, (channel_axis.groups, -1))
+                if self.scale == "channel":
+                    return self.q(by_group, (0, 2), source).flatten(0, 1)
+                channel_axis = None
             if isinstance(self.format, Ladder):
                 return self._on_ladder(x, channel_axis, source)
             axis, block = self._groups(x, channel_axis)

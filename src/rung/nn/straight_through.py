@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from rung.formats import CounterSource
-from rung.formats.grouping import Axis
-from rung.nn.quantizer import Quantizer
+from rung.nn.quantizer import Channels, Quantizer
 from rung.nn.trace import mark, mark_result
 from rung.tensor import CodedTensor
 
@@ -18,7 +17,7 @@ def straight_through(
     x: Tensor,
     forward: Quantizer | None,
     backward: Quantizer | None,
-    channel_axis: Axis = 0,
+    channel_axis: Channels = 0,
     *,
     source: CounterSource | None = None,
     product_grad: bool = False,
@@ -55,7 +54,7 @@ def straight_through(
 
 
 def remaker(
-    x: Tensor, forward: Quantizer | None, channel_axis: Axis, source: CounterSource | None
+    x: Tensor, forward: Quantizer | None, channel_axis: Channels, source: CounterSource | None
 ) -> Callable[[], Tensor]:
     """A way to make the forward value again in the backward pass: the same values."""
     return lambda: _forward(x.detach(), forward, channel_axis, source)
@@ -66,7 +65,7 @@ def _recorded(x: Tensor) -> bool:
 
 
 def _forward(
-    x: Tensor, quantizer: Quantizer | None, axis: Axis, source: CounterSource | None
+    x: Tensor, quantizer: Quantizer | None, axis: Channels, source: CounterSource | None
 ) -> Tensor:
     if quantizer is not None:
         rounded = quantizer.q(x, axis, source)
@@ -86,7 +85,7 @@ class _StraightThrough(torch.autograd.Function):
         x: Tensor,
         forward: Quantizer | None,
         backward: Quantizer | None,
-        axis: Axis,
+        axis: Channels,
         source: CounterSource | None,
         product_grad: bool,
     ) -> Tensor:
