@@ -409,6 +409,39 @@ def test_the_model_and_the_generators_are_left_as_they_were(is_training):
         assert values[name] is None or torch.equal(parameter.grad, values[name]), name
 
 
+class Writer(nn.Module):
+    """A model that writes to its weights, to its input, and registers buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 3, max_norm=0.5)
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("memory", None)
+
+    def forward(self, x, index):
+        self.memory = torch.ones(2)
+        self.register_buffer("late", torch.ones(2), persistent=False)
+        x = F.relu(x, inplace=True) + self.table(index)
+        self.table.weight.data[0].mul_(2)
+        return self.layer(x)
+
+
+def test_weights_inputs_and_buffers_that_the_model_writes_are_restored():
+    model = Writer()
+    convert_(model, Policy())
+    x, index = draw(4, 3), torch.tensor([0, 1, 4, 4])
+    before, data = copy.deepcopy(model.state_dict()), x.clone()
+    report = audit(model, (x, index))
+    assert any(entry.kind == "lookup" for entry in report.entries)
+    assert torch.equal(x, data)
+    assert list(model.state_dict()) == list(before)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert list(model._buffers) == ["memory"]
+    assert model.memory is None
+    assert not model._non_persistent_buffers_set
+
+
 def test_a_failed_forward_pass_leaves_no_trace():
     model = Stateful()
     before = copy.deepcopy(model.state_dict())

@@ -1,4 +1,5 @@
 import copy
+import functools
 import inspect
 import io
 import pickle
@@ -380,6 +381,12 @@ def twice():
     return model
 
 
+def hooked_instance():
+    model = nn.Sequential(nn.Linear(3, 3))
+    model[0].forward = functools.partial(nn.Linear.forward, model[0])
+    return model
+
+
 def fused():
     if not hasattr(nn, "LinearCrossEntropyLoss"):
         pytest.skip("this torch has no fused loss")
@@ -393,6 +400,7 @@ REFUSED = {
     "fused": (fused, r"0 is a LinearCrossEntropyLoss, whose product is fused into the loss"),
     "lazy": (lazy, r"0 is lazy and has no shape yet; run one batch"),
     "hooked": (old_spectral_norm, r"use torch.nn.utils.parametrizations.spectral_norm"),
+    "own forward": (hooked_instance, r"0 has a forward of its own in the instance .* before that"),
     "scripted": (lambda: torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)),
                  r"The model is scripted or traced \(TopLevelTracedModule\), and its forward"),
     "traced": (lambda: torch.fx.symbolic_trace(nn.Linear(2, 2)),

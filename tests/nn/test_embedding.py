@@ -101,3 +101,51 @@ def test_bags_round_their_table_and_gradients(mode):
     expected.backward(four.error.q(upstream))
     assert torch.equal(y, expected)
     assert torch.equal(table.grad, four.gradient.q(rounded.grad))
+
+
+@pytest.mark.parametrize("stored", [None, "lns16"])
+def test_indices_that_torch_refuses_are_refused(stored):
+    floats = values(9, 5).detach()
+    table = nn.Parameter(floats if stored is None else CodedTensor.from_float(floats, stored, 4.0))
+    four = Quantizers(Quantizer("lns8", "row"), None, None, Quantizer("lns8+zero"))
+    for index in (-1, 9):
+        with pytest.raises(IndexError, match="index out of range in self"):
+            functional.embedding(torch.tensor([0, index]), table, quantizers=four)
+    with pytest.raises(RuntimeError, match=r"index_select\(\): Expected dtype int32 or int64"):
+        functional.embedding(torch.ones(9, dtype=torch.uint8), table, quantizers=four)
+    y = functional.embedding(INDEX.int(), table, quantizers=four)
+    assert torch.equal(y, functional.embedding(INDEX, table, quantizers=four))
+
+
+@pytest.mark.parametrize("scale", ["tensor", "row"])
+@pytest.mark.parametrize("function", ["embedding", "embedding_bag"])
+def test_rows_that_are_too_long_are_shortened_in_the_table_before_they_are_rounded(scale, function):
+    ours, theirs = (nn.Parameter(values(9, 5).detach()) for _ in range(2))
+    four = Quantizers(Quantizer("lns6", scale))
+    y = getattr(functional, function)(INDEX, ours, max_norm=1.0, quantizers=four)
+    getattr(F, function)(INDEX, theirs, max_norm=1.0)
+    assert torch.equal(ours, theirs)
+    expected = getattr(F, function)(INDEX, four.weight.q(theirs, 0))
+    torch.testing.assert_close(y, expected)
+
+
+def test_a_sparse_gradient_of_bags_is_refused():
+    table = nn.Parameter(values(9, 5).detach())
+    four = Quantizers(gradient=Quantizer("lns8+zero"))
+    with pytest.raises(ValueError, match=r"A sparse gradient has no format here; got sparse=True"):
+        functional.embedding_bag(INDEX, table, mode="sum", sparse=True, quantizers=four)
+
+
+def test_weights_of_a_bags_samples_are_activations():
+    table = nn.Parameter(values(9, 5).detach())
+    ours, theirs = (values(2, 3, seed=3) for _ in range(2))
+    four = Quantizers(Quantizer("lns5", "row"), Quantizer("lns4+zero"), None, None)
+    y = functional.embedding_bag(INDEX, table, mode="sum", per_sample_weights=ours, quantizers=four)
+    factors = theirs + (four.activation.q(theirs) - theirs).detach()
+    expected = F.embedding_bag(
+        INDEX, four.weight.q(table, 0), mode="sum", per_sample_weights=factors
+    )
+    torch.testing.assert_close(y, expected)
+    y.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)

@@ -75,6 +75,15 @@ def test_stochastic_rounding_follows_torchs_generator_and_a_source_repeats_it():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_keys_are_drawn_on_the_cpu_whatever_the_default_device():
+    quantizer = Quantizer("lns4", rounding="stochastic")
+    torch.manual_seed(1)
+    expected = quantizer.draw()
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        assert quantizer.draw() == expected
+
+
 def test_stochastic_rounding_is_unbiased():
     x = torch.cat([torch.full((20000,), 0.3), torch.ones(1)])
     mean = Quantizer("lns4", rounding="stochastic").q(x)[:-1].mean()

@@ -1,7 +1,6 @@
 """Every matrix product of one forward and backward pass, with the numbers that it multiplied."""
 
 import dataclasses
-import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
+from rung.nn.restore import Originals, unchanged
 from rung.nn.watch import Product, Watch
 
 
@@ -54,8 +54,9 @@ def audit(
     Products are recognized below autograd, operator by operator, in any module and outside of
     modules; a tensor is in a format if a quantizer made it and nothing but moves, copies and zeros
     came after. Element-wise multiplication followed by a sum is not recognized as a product. The
-    model is left as it was: weights, gradients, buffers, random number generators. It runs in its
-    own mode (training or evaluation); under `torch.no_grad` the forward pass is audited alone.
+    model and the batch are left as they were: weights, gradients, buffers, random number
+    generators. The model runs in its own mode (training or evaluation); under `torch.no_grad` the
+    forward pass is audited alone.
 
     Args:
         model: Any module, converted by `rung.nn.convert_` or not.
@@ -73,8 +74,10 @@ def audit(
         TypeError: A batch that is none of the three.
     """
     args, kwargs = _arguments(batch)
-    watch = Watch(model, _tensors(batch))
-    with _unchanged(model), _uncompiled(), watch:
+    data = _tensors(batch)
+    originals = Originals([*model.parameters(), *data])
+    watch = Watch(model, data, originals)
+    with unchanged(model, originals), _uncompiled(), watch:
         output = model(*args, **kwargs)
         if torch.is_grad_enabled():
             _backward(model, batch, output, loss)
@@ -150,29 +153,6 @@ def _uncompiled() -> Iterator[None]:
     with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
         warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
         yield
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Restore buffers and random number generators, whatever happens."""
-    kept = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-    python_state = random.getstate()
-    try:
-        with torch.random.fork_rng(sorted(devices)):
-            yield
-    finally:
-        random.setstate(python_state)
-        with torch.no_grad():
-            for module, name, buffer, values in kept:
-                module._buffers[name] = buffer
-                if not buffer.equal(values):
-                    buffer.copy_(values)
 
 
 def _table(entries: tuple[Product, ...]) -> str:

@@ -1,5 +1,8 @@
 """Quantized form of torch.einsum."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +39,19 @@ def einsum(equation: str, *operands: Tensor, quantizers: Quantizers) -> Tensor:
         for labels, tensor in zip(inputs, operands, strict=True)
     )
     return product(lambda x, y: torch.einsum(equation, x, y), factors, quantizers)
+
+
+def summed_length(equation: str, operands: Sequence[Tensor]) -> int:
+    """How many products each number of an einsum's result is the sum of."""
+    inputs, output = _labels(equation)
+    lengths: dict[str, int] = {}
+    for labels, tensor in zip(inputs, operands, strict=False):
+        before, _, after = labels.partition("...")
+        sizes = (*tensor.shape[: len(before)], *tensor.shape[tensor.ndim - len(after) :])
+        for letter, size in zip(before + after, sizes, strict=False):
+            if letter not in output:
+                lengths[letter] = max(size, lengths.get(letter, 1))
+    return math.prod(lengths.values())
 
 
 def _labels(equation: str) -> tuple[list[str], str]:

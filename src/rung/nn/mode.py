@@ -1,17 +1,20 @@
 """Interception: inside a converted module, torch's products become the quantized ones."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from rung.nn import functional as quantized
 from rung.nn.attention import body_of
-from rung.nn.product import PausableMode, active_mode, is_weight
+from rung.nn.einsum import summed_length
+from rung.nn.product import PausableMode, active_mode, is_weight, parameters_of
 from rung.nn.quantizer import Quantizers
+from rung.nn.recomputation import Checkpoints
 
 # What a product can be; a policy's rules choose by them.
 KINDS = ("linear", "conv", "embedding", "attention", "recurrent", "matmul")
@@ -27,15 +30,19 @@ class _Form(NamedTuple):
 class ProductMode(PausableMode):
     """Computes every product that it knows with the quantizers of its table.
 
-    A product that it doesn't know stays as it is; an audit shows it.
+    A product that it doesn't know stays as it is; an audit shows it. So does a product of
+    activations that sums nothing, as of positions and frequencies: rotary angles of some hundred
+    radians bear no rounding.
 
     Args:
         table: Quantizers of each kind.
+        checkpoints: Those that begin inside the block.
     """
 
-    def __init__(self, table: Mapping[str, Quantizers]) -> None:
+    def __init__(self, table: Mapping[str, Quantizers], checkpoints: Checkpoints) -> None:
         super().__init__()
         self.table = table
+        self.checkpoints = checkpoints
 
     def __torch_function__(
         self,
@@ -55,11 +62,15 @@ class ProductMode(PausableMode):
         # Results written into a given tensor have no gradient, and so no error to round.
         if form is None or kwargs.get("out") is not None:
             return func(*args, **kwargs)
+        self.checkpoints.follow()
         kwargs.pop("out", None)
         kind = form.kind
         if kind is None:
-            factors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-            kind = "linear" if any(map(is_weight, factors[-2:])) else "matmul"
+            given = tree_leaves((args, list(kwargs.values())))  # einsum takes a list too
+            factors = [x for x in given if isinstance(x, Tensor)][-2:]
+            kind = "linear" if any(map(is_weight, factors)) else "matmul"
+            if kind == "matmul" and not kwargs and _sums_nothing(func, args, factors):
+                return func(*args)
         return form.function(*args, quantizers=self.table[kind], **kwargs)
 
     def _multi_head_attention(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -74,19 +85,45 @@ class ProductMode(PausableMode):
 
 
 @contextmanager
-def computing_with(table: Mapping[str, Quantizers]) -> Iterator[None]:
-    """Compute the products of a block of code with these quantizers; the innermost block wins."""
-    mode = active_mode()
-    if not isinstance(mode, ProductMode):
-        with ProductMode(table):
+def computing_with(
+    table: Mapping[str, Quantizers], module: nn.Module | None = None
+) -> Iterator[None]:
+    """Compute the products of a block of code with these quantizers; the innermost block wins.
+
+    Args:
+        table: Quantizers of each kind of product.
+        module: Whose forward pass the block is: what is in the place of a parameter is a weight.
+    """
+    checkpoints = Checkpoints(lambda: computing_with(table, module))
+    with nullcontext() if module is None else parameters_of(module):
+        mode = active_mode()
+        if not isinstance(mode, ProductMode):
+            with ProductMode(table, checkpoints):
+                yield
+            return
+        # One mode serves all nested modules: a second one would be asked about every function too.
+        outer = mode.table, mode.checkpoints
+        mode.table, mode.checkpoints = table, checkpoints
+        try:
             yield
-        return
-    # One mode serves all nested modules: a second one would be asked about every function too.
-    outer, mode.table = mode.table, table
-    try:
-        yield
-    finally:
-        mode.table = outer
+        finally:
+            mode.table, mode.checkpoints = outer
+
+
+def _sums_nothing(func: Callable[..., Any], args: tuple[Any, ...], factors: list[Tensor]) -> bool:
+    """Whether every number of a product of two activations is one product of two numbers."""
+    if len(factors) != 2 or not all(factor.ndim for factor in factors):
+        return False
+    if func is torch.einsum:
+        return isinstance(args[0], str) and summed_length(args[0], factors) == 1
+    if func in _SUMS_OVER_MORE:
+        return False
+    left = factors[1] if func is Tensor.__rmatmul__ else factors[0]
+    return left.shape[-1] == 1
+
+
+# Their sum runs over the batch as well, or over any dimensions.
+_SUMS_OVER_MORE = {torch.addbmm, Tensor.addbmm, torch.tensordot}
 
 
 _multi_head_attention_forward = body_of(F.multi_head_attention_forward)

@@ -18,6 +18,7 @@ class Pair:
     result: int = 0  # index among the operator's outputs
     phase: str | None = None  # where the operator alone tells it
     kind: str = "product"
+    is_outer: bool = False  # nothing is summed
 
 
 Reader = Callable[[Sequence[Any]], list[Pair]]
@@ -31,6 +32,8 @@ _POSITIONS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("mkldnn_convolution", "_cdist_forward"), (0, 1)),
     **dict.fromkeys(("addmm", "addbmm", "baddbmm", "addmv", "addr", "_addmm_activation"), (1, 2)),
 }
+# They sum over the last dimension of the first operand alone.
+_MATRICES = {"mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addmv"}
 # Words in the name of an operator that multiplies, for those that no table here describes.
 _WORDS = {
     *("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "attention", "encoder", "conv"),
@@ -94,7 +97,8 @@ def pairs_of(namespace: str, name: str, args: Sequence[Any]) -> list[Pair]:
     """
     name = name.removesuffix("_")  # in place
     if namespace == "aten" and name in _POSITIONS:
-        return [Pair(*(args[position] for position in _POSITIONS[name]))]
+        a, b = (args[position] for position in _POSITIONS[name])
+        return [Pair(a, b, is_outer=name in _MATRICES and a.shape[-1] == 1)]
     if namespace == "aten" and name in _READERS:
         return _READERS[name](args)
     if namespace == "aten" and name.startswith("_scaled_dot_product"):

@@ -123,7 +123,7 @@ class Quantizer:
             if self.rounding == "stochastic" and source is None:
                 source = self.draw()
             if isinstance(channel_axis, GroupedChannels):
-                by_group = x.unflatten(0, (channel_axis.groups, -1))
+                by_group = torch.unflatten(x, 0, (channel_axis.groups, -1))
                 if self.scale == "channel":
                     return self.q(by_group, (0, 2), source).flatten(0, 1)
                 channel_axis = None

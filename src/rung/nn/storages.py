@@ -40,13 +40,9 @@ class Storages:
 
     def of(self, tensor: Tensor) -> Note:
         """The note of a tensor's storage, to read and to write."""
-        if isinstance(tensor, CodedTensor):
-            tensor = tensor.codes
-        try:
-            storage = tensor.untyped_storage()
-        except (RuntimeError, NotImplementedError):  # sparse tensors have no one storage
+        reference = storage_of(tensor)
+        if reference is None:
             return Note()
-        reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         return self._notes.setdefault(reference.cdata, Note(reference))
 
     def follow(self, func: Any, name: str, args: Sequence[Any], output: Any) -> None:
@@ -60,14 +56,14 @@ class Storages:
         """
         inputs = _tensors(args)
         read = {id(self.of(tensor)) for tensor in inputs}
-        written = _written(func, args)
-        overwritten = {id(self.of(tensor)) for tensor in written}
+        targets = written(func, args)
+        overwritten = {id(self.of(tensor)) for tensor in targets}
         origin = self._origin(inputs)
         sources = sources_of(name, args)
         told = self._merged(sources)
         carried = sources or (inputs if name in SUMS else [])
         products = {i for tensor in _tensors(carried) for i in self.of(tensor).products}
-        for tensor in [*_tensors(output), *written]:
+        for tensor in [*_tensors(output), *targets]:
             note = self.of(tensor)
             if id(note) in read and id(note) not in overwritten:
                 continue  # a view of an input
@@ -97,13 +93,33 @@ def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def _written(func: Any, args: Sequence[Any]) -> list[Tensor]:
+def storage_of(tensor: Tensor) -> StorageWeakRef | None:
+    """A weak reference to a tensor's memory (of its codes, if it lives in codes); None for several.
+
+    Its `cdata` tells one memory from another while the reference is alive.
+    """
+    if isinstance(tensor, CodedTensor):
+        tensor = tensor.codes
+    try:
+        storage = tensor.untyped_storage()
+    except (RuntimeError, NotImplementedError):  # sparse tensors have no one storage
+        return None
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+
+
+def written(func: Any, args: Sequence[Any]) -> list[Tensor]:
+    """The arguments that an operator writes to, by its schema.
+
+    Args:
+        func: The operator.
+        args: All of its arguments in the schema's order.
+    """
     schema = getattr(func, "_schema", None)
     if schema is None:
         return []
-    written = [
+    targets = [
         value
         for argument, value in zip(schema.arguments, args, strict=False)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
-    return _tensors(written)
+    return _tensors(targets)

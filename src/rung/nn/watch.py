@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from rung.formats import name_of
 from rung.nn import trace
 from rung.nn.operators import Pair, pairs_of
+from rung.nn.restore import Originals
 from rung.nn.storages import Storages
 from rung.tensor import CodedTensor
 
@@ -26,12 +27,13 @@ class Product:
         phase: ``"forward"``, ``"input gradient"`` or ``"weight gradient"``.
         operator: torch's operator, as ``"aten::addmm"``.
         kind: ``"product"``; ``"lookup"`` for rows of a table (embedding); ``"unseen"`` for two
-            operands of an operator that can't be looked into, which counts as a product.
+            operands of an operator that can't be looked into, which counts as a product;
+            ``"outer"`` for a forward product of activations that sums nothing and may be float.
         shapes: Of the two operands; None for one that stays inside a fused operator.
         result_shape: Of the result.
         formats: Of the two operands: a format's name, or a dtype where there is none.
         result_format: Of a weight's gradient after Q_G, or its dtype; None in other phases.
-        in_float: Whether an operand is floating point and in no format.
+        in_float: Whether an operand is floating point and in no format; not of an outer product.
     """
 
     module: str
@@ -51,12 +53,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Args:
         model: Names modules, and tells parameters from other tensors.
         batch: Tensors that are data.
+        originals: Is told of every operator before it writes.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, model: nn.Module, batch: Iterable[Tensor]) -> None:
+    def __init__(self, model: nn.Module, batch: Iterable[Tensor], originals: Originals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._originals = originals
         self.products: list[Product] = []
         self._names = {module: _plain(name) for name, module in model.named_modules()}
         self._stack = [""]
@@ -129,6 +133,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._remember_place()
         namespace, name = _full_name(func)
         ordered = _in_order(func, args, kwargs or {})
+        self._originals.keep_from(func, ordered)
         # Before the call, which may write to its operands.
         pairs = pairs_of(namespace, name, ordered)
         drafts = [self._draft(pair, f"{namespace}::{name}", node) for pair in pairs]
@@ -179,16 +184,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _draft(self, pair: Pair, operator: str, node: Any) -> Product:
         (a, a_float), (b, b_float) = self._format_of(pair.a), self._format_of(pair.b)
+        is_outer = node is None and pair.is_outer and "weight" not in self._origins_of(pair)
         return Product(
             module=self._module_of(node),
             phase=self._phase_of(pair, node),
             operator=operator,
-            kind=pair.kind,
+            kind="outer" if is_outer else pair.kind,
             shapes=(_shape(pair.a), _shape(pair.b)),
             result_shape=(),
             formats=(a, b),
             result_format=None,
-            in_float=a_float or b_float,
+            in_float=(a_float or b_float) and not is_outer,
         )
 
     def _list(self, draft: Product, result: Tensor, origin: str) -> None:
