@@ -113,7 +113,7 @@ def update_bits(name: str, heading: str) -> str:
     rows = by_label(result)
     widths = [("float32", "float32")]
     for rounding in ("nearest", "stochastic"):
-        for bits in (16, 14, 12, 10):
+        for bits in (16, 14, 12, 10, 8):
             if f"SGD {bits} bits, {rounding}" in rows:
                 short = "" if rounding == "nearest" else ", stochastic"
                 widths.append((f"{bits}{short}", f"{bits} bits, {rounding}"))

@@ -107,7 +107,7 @@ def test_a_run_in_an_lns_says_so(tiny, recorder, tmp_path, optimizer):
     config = read(out, "config.json")
     assert (config["format"], summary["format"]) == ("lns8", "lns8")
     assert config["update_format"] == ("lns16" if optimizer == "lns-madam" else None)
-    assert config["layers"]["backward_format"] == "lns10"
+    assert config["layers"]["backward_format"] == "lns10+zero"
     assert config["layers"]["weight_scale"] == "channel"
 
 

@@ -391,3 +391,13 @@ def test_a_sweep_says_when_its_layers_compute_in_different_formats(grid):
 def test_a_ladder_can_share_a_sweep_of_float32_products(grid):
     both = grid("bbit-madam", "lns-madam", format="none", bits=(8, 12))
     assert [cell.config.format for cell in cells_of(both)] == ["ladder8", "ladder12", None, None]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_workers_stop_though_the_sweep_ignores_ctrl_c(tmp_path, grid):
+    cells = cells_of(grid("sgd", seeds=(0,)))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    try:
+        assert [cell.name for cell in run_in_processes(cells, tmp_path, 1)] == [cells[0].name]
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -6,6 +6,7 @@ folder's summary.json says that a job is done; its end is the end of standard in
 
 import os
 import pickle
+import signal
 import sys
 import threading
 from queue import SimpleQueue
@@ -21,6 +22,9 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Run jobs until one is refused or interrupted; the exit code."""
+    # A sweep in the background of a shell has Ctrl-C ignored, and its children inherit that: then
+    # nothing would stop this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jobs: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
     try:
