@@ -185,7 +185,7 @@ def test_the_innermost_module_wins_and_skipped_modules_stay_float():
 def test_an_error_leaves_the_scope_as_it_was():
     model = net(COARSE)
     expected = model(INDEX)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="index out of range"):
         model(INDEX + 100)
     assert torch.overrides._get_current_function_mode() is None
     assert torch.equal(model(INDEX), expected)

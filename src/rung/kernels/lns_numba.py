@@ -234,13 +234,12 @@ def round_rows(
                 )  # fmt: skip
                 own = sign if half else np.int32(0)
                 _look_up(given, boundaries, under, gain, first, shift, own, right, result)
-                if half and (flush or not zero):
+                if half:
+                    if lowest:
+                        _keep_zeros(given, sign, right, result)
                     continue
             else:
                 _direct_row(given, scale_m, scale_e, gamma, last, lowest, half, high, low, result)
-            if half and tabled:
-                _keep_zeros(given, sign, right, result)
-                continue
             if not half:
                 _move_up(given, draws[row], np.float64(scale), wide, last, result)
         _finish_row(given, scale, powers, zero, code_bits, sign, right, result)
@@ -248,6 +247,7 @@ def round_rows(
 
 @_jit
 def _keep_zeros(row: Any, sign: Any, right: Any, out: Any) -> None:
+    """Undo saturation to the smallest code where a value is exactly 0."""
     for i in range(row.size):
         if row[i] & _MAGNITUDE == 0:
             out[i] = (row[i] >> right) & sign
