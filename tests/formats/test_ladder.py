@@ -88,7 +88,8 @@ def test_repr_shows_every_number_and_equal_formats_are_interchangeable():
 
 finite = st.floats(-(2.0**60), 2.0**60, width=32, allow_nan=False, allow_subnormal=False)
 tensors = st.lists(finite, min_size=1, max_size=40).filter(any).map(torch.tensor)
-formats = st.sampled_from([get(name) for name in names()])
+# Those that scale by the tensor's largest magnitude; minifloats have tests of their own.
+formats = st.sampled_from([get(name) for name in names() if name.startswith(("ladder", "lns"))])
 
 
 def quantizable(x):

@@ -15,9 +15,11 @@ class Encoded:
         signs: uint8, eight signs to a byte in flat order, a set bit is negative; None where the
             codes hold the signs themselves (`LNS`).
         scale: 0-d, or one entry per index of an axis, broadcastable to the codes; of shape
-            (..., blocks) where blocks along the last dimension have scales of their own.
+            (..., blocks) where blocks along the last dimension have scales of their own. For `MX`
+            the scales' codes, uint8, the codes' shape with `dim` replaced by the number of blocks.
         dtype: dtype that `decode` returns.
         block: Length of the blocks, or None.
+        dim: Dimension along which the blocks of `MX` run, 0 or more; None for other formats.
     """
 
     codes: Tensor
@@ -25,3 +27,4 @@ class Encoded:
     scale: Tensor
     dtype: torch.dtype
     block: int | None = None
+    dim: int | None = None

@@ -3,24 +3,37 @@
 import re
 from typing import overload
 
+from rung.formats._elements import ELEMENTS
 from rung.formats._format import Format
+from rung.formats.fixed_point import FixedPoint
 from rung.formats.ladder import Ladder
 from rung.formats.lns import LNS
+from rung.formats.minifloat import Minifloat
+from rung.formats.mx import MX
+
+Known = Ladder | LNS | Minifloat | FixedPoint | MX
 
 _LADDERS = {f"ladder{bits}": Ladder(bits) for bits in range(2, 17)}
 # gamma = 2^(B - 5) keeps about 15.9 octaves at every width; 4 bits can't have less than 1.
 _LNS = {f"lns{bits}": LNS(bits, 1 << max(0, bits - 5)) for bits in range(4, 17)}
-_CATALOG: dict[str, Ladder | LNS] = {**_LADDERS, **_LNS}
+_FLOATS = {
+    "bf16": Minifloat(8, 7, specials="ieee"),
+    "fp16": Minifloat(5, 10, specials="ieee"),
+}
+# There is one element of 4 bits: its layout needs no name.
+_MX = {"mxfp4" if name == "fp4_e2m1" else f"mx{name}": MX(name) for name in ELEMENTS}
+_CATALOG: dict[str, Known] = {**_LADDERS, **_LNS, **_FLOATS, **ELEMENTS, **_MX}
 _LNS_NAME = re.compile(r"lns(\d+)(?:_b(\d+))?(\+zero)?")
+_MX_NAME = re.compile(r"(mx\w+?)(?:_k(\d+))?(?:\+(\w+))?")
 
 
 def names() -> tuple[str, ...]:
-    """The names of the catalog; `get` knows variants of the LNS ones besides."""
+    """The names of the catalog; `get` knows variants of the LNS and MX ones besides."""
     return tuple(_CATALOG)
 
 
 @overload
-def get(name: str | Ladder | LNS) -> Ladder | LNS: ...
+def get(name: str | Known) -> Known: ...
 
 
 @overload
@@ -34,7 +47,11 @@ def get(name: str | Format) -> Format:
         name: ``"ladder2"`` to ``"ladder16"`` (the range of the paper's 12-bit ladder at every
             width); ``"lns4"`` to ``"lns16"`` (about 16 octaves at every width but 4 bits, which has
             7; ``lns8`` has base factor 8); ``"lns8_b4"`` for another base factor; with ``"+zero"``
-            at the end, code e = 0 is exactly 0. Or a format.
+            at the end, code e = 0 is exactly 0; ``"bf16"``, ``"fp16"``, ``"fp8_e4m3"``,
+            ``"fp8_e5m2"``, ``"fp6_e3m2"``, ``"fp6_e2m3"``, ``"fp4_e2m1"``, ``"int8"``; each of the
+            last six in blocks as ``"mxfp8_e4m3"`` to ``"mxint8"`` (``"mxfp4"`` is
+            ``"mxfp4_e2m1"``), ``"mxfp4_k16"`` for another block size and ``"mxfp4+ceil"`` for
+            another scale rule. Or a format.
 
     Raises:
         ValueError: No format has this name; the text lists those that exist.
@@ -45,6 +62,8 @@ def get(name: str | Format) -> Format:
         Ladder(bits=12, base_precision=0.001)
         >>> get("lns6_b4+zero")
         LNS(bits=6, base_factor=4, zero=True, underflow='saturate', power_of_two_scale=False)
+        >>> get("mxfp4_k16+ceil") == MX("fp4_e2m1", block_size=16, scale_rule="ceil")
+        True
     """
     if not isinstance(name, str):
         if isinstance(name, type) or not callable(getattr(name, "quantize", None)):
@@ -55,19 +74,38 @@ def get(name: str | Format) -> Format:
         return name
     if name in _CATALOG:
         return _CATALOG[name]
-    variant = _LNS_NAME.fullmatch(name)
+    variant = _lns_of(name) or _mx_of(name)
     if variant is None:
         raise ValueError(
             f"Unknown format {name!r}; the formats are: {', '.join(names())}; an LNS of another "
-            "base factor is named like 'lns8_b4', one with a zero code like 'lns8+zero'."
+            "base factor is named like 'lns8_b4', one with a zero code like 'lns8+zero', an MX of "
+            "another block size or scale rule like 'mxfp4_k16+ceil'."
         )
+    return variant
+
+
+def _lns_of(name: str) -> LNS | None:
+    """The LNS of a variant's name."""
+    variant = _LNS_NAME.fullmatch(name)
+    if variant is None:
+        return None
     bits, factor, zero = variant.groups()
     default = max(0, int(bits) - 5)
     return LNS(int(bits), int(factor) if factor else 1 << min(default, 11), zero=bool(zero))
 
 
+def _mx_of(name: str) -> MX | None:
+    """The MX of a variant's name."""
+    variant = _MX_NAME.fullmatch(name)
+    if variant is None:
+        return None
+    base, size, rule = variant.groups()
+    known = _MX.get("mxfp4" if base == "mxfp4_e2m1" else base)
+    return None if known is None else MX(known.element, int(size or 32), rule or "floor")
+
+
 def name_of(fmt: object) -> str:
-    """Catalog name of a format (variants of LNS included), or its repr when it has none."""
+    """Catalog name of a format (variants of LNS and MX included), or its repr when it has none."""
     for name, known in _CATALOG.items():
         if known == fmt:
             return name
@@ -78,4 +116,9 @@ def name_of(fmt: object) -> str:
         name = f"lns{fmt.bits}{factor}{'+zero' if fmt.zero else ''}"
         if fmt == LNS(fmt.bits, fmt.base_factor, fmt.zero):
             return name
+    if isinstance(fmt, MX):
+        base = name_of(MX(fmt.element))
+        size = "" if fmt.block_size == 32 else f"_k{fmt.block_size}"
+        rule = "" if fmt.scale_rule == "floor" else f"+{fmt.scale_rule}"
+        return f"{base}{size}{rule}"
     return repr(fmt)

@@ -1,0 +1,241 @@
+"""Between a tensor and its groups of equal scale: what `Minifloat` and `FixedPoint` share."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rung.formats._encoded import Encoded
+from rung.formats._source import CounterSource, resolve
+from rung.formats.grouping import Axis, Groups, groups_of, groups_of_scale
+from rung.formats.scaling import require_broadcast, require_finite, require_real
+from rung.kernels import minifloat as kernel
+from rung.kernels import mx_cpu as cpu
+from rung.kernels.philox import PURPOSE_ENCODE, uniform
+
+NONFINITE = ("raise", "propagate", "saturate")
+
+
+class Element(Protocol):
+    """A format whose codes have values of their own, before any scale."""
+
+    @property
+    def grid(self) -> kernel.Grid:
+        """The numbers that kernels take."""
+
+    @property
+    def largest(self) -> float:
+        """Largest finite magnitude."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A tensor as rows of equal scale.
+
+    Attributes:
+        groups: How to get back.
+        rows: Values, (groups, n), float32 (float64 for float64 input); NaN and infinity where the
+            format keeps them, else 0 in groups of scale NaN.
+        scale: Factor of a code's value, (groups, 1), same dtype; NaN for a group that can't hold
+            what isn't finite in it.
+        kept: Whether there may be NaN and infinity in the rows, to be kept.
+    """
+
+    groups: Groups
+    rows: Tensor
+    scale: Tensor
+    kept: bool
+
+
+def require_policy(nonfinite: str) -> None:
+    """Refuse unknown policies for NaN and infinity.
+
+    Raises:
+        ValueError: Not one of the three.
+    """
+    if nonfinite not in NONFINITE:
+        raise ValueError(
+            f"`nonfinite` must be 'raise', 'propagate' or 'saturate'; got {nonfinite!r}."
+        )
+
+
+def require_no_nan(x: Tensor) -> None:
+    """Refuse NaN: nothing to saturate to.
+
+    Raises:
+        ValueError: NaN in the tensor; the text counts them.
+    """
+    bad = int(torch.isnan(x).sum())
+    if bad:
+        raise ValueError(
+            f"`x` must hold no NaN with nonfinite='saturate' (infinity alone saturates); got {bad} "
+            f"NaN of {x.numel()} values. Find where they come from, or pass them on with "
+            "nonfinite='propagate'."
+        )
+
+
+def split(
+    fmt: Element,
+    x: Tensor,
+    axis: Axis,
+    scale: Tensor | float | str | None,
+    block: int | None,
+    nonfinite: str,
+) -> Split:
+    """Rows and scales, with every check on values.
+
+    Raises:
+        ValueError, TypeError: See `Minifloat.encode`.
+    """
+    require_real(x)
+    require_policy(nonfinite)
+    groups, given = _groups(x, axis, scale, block)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    # Kernels read memory: a lazily negated view has not written its signs there.
+    rows = groups.to_rows(x.detach().resolve_neg().to(dtype))
+    finite, sizes = _look(rows, nonfinite)
+    if not finite and nonfinite == "raise":
+        require_finite(x)
+    if not finite and nonfinite == "saturate":
+        require_no_nan(x)
+    if given is None:
+        factors = _automatic(rows, sizes, finite, fmt.largest)
+    else:
+        factors = given.to(dtype).reshape(-1, 1).expand(rows.shape[0], 1)
+    kept = False
+    if not finite and nonfinite == "saturate":
+        ends = (fmt.largest * factors).clamp(max=torch.finfo(dtype).max)
+        rows = torch.where(torch.isinf(rows), torch.copysign(ends, rows), rows)
+    elif not finite and nonfinite == "propagate":
+        kept = fmt.grid.nan is not None
+        if not kept:
+            whole = torch.isfinite(sizes)
+            rows = torch.where(whole, rows, 0.0)
+            factors = torch.where(whole, factors, torch.nan)
+    return Split(groups, rows, factors, kept)
+
+
+def _look(rows: Tensor, nonfinite: str) -> tuple[bool, Tensor]:
+    """Whether all values are known to be finite, and the largest magnitude of each row, (n, 1)."""
+    if not rows.shape[1]:
+        return True, torch.zeros(rows.shape[0], 1, dtype=rows.dtype, device=rows.device)
+    if cpu.usable(rows) and rows.dtype == torch.float32:
+        sizes = cpu.largest_magnitudes(rows)
+        return bool(torch.isfinite(sizes).all()), sizes
+    sizes = rows.abs().amax(dim=1, keepdim=True)
+    # A traced graph can't branch on values, and needn't.
+    return nonfinite == "raise" and bool(torch.isfinite(sizes).all()), sizes
+
+
+def _groups(
+    x: Tensor, axis: Axis, scale: Tensor | float | str | None, block: int | None
+) -> tuple[Groups, Tensor | None]:
+    """Groups, and given scales or None for automatic ones."""
+    groups = groups_of(x, axis, block)  # refuses an axis that doesn't exist
+    if isinstance(scale, str):
+        if scale != "amax":
+            raise ValueError(
+                "`scale` must be the factor of a code's value, 'amax' (from the largest magnitude) "
+                f"or None; got {scale!r}."
+            )
+        return groups, None
+    if scale is None:
+        if axis is None and block is None:
+            return groups, torch.ones((), device=x.device)
+        return groups, None
+    given = torch.as_tensor(scale, device=x.device).detach()
+    bad = int((~((given > 0) & torch.isfinite(given))).sum())
+    if bad:
+        raise ValueError(
+            f"`scale` must be positive and finite; got {bad} of {given.numel()} scales that are "
+            "not. Give the factor of a code's value, or scale='amax'."
+        )
+    if block is None:
+        require_broadcast(given, x.shape)
+    return groups_of_scale(x, given, block), given
+
+
+def _automatic(rows: Tensor, sizes: Tensor, finite: bool, largest: float) -> Tensor:
+    """Largest finite magnitude over the largest code, 1 for a group of zeros; (groups, 1)."""
+    if not finite:
+        sizes = torch.where(torch.isfinite(rows), rows.abs(), 0.0).amax(dim=1, keepdim=True)
+    # A subnormal scale would lose digits, or all of them.
+    scale = (sizes / largest).clamp(min=torch.finfo(rows.dtype).tiny)
+    return torch.where(sizes > 0, scale, 1.0)
+
+
+def draw(
+    x: Tensor,
+    groups: Groups,
+    rounding: str,
+    generator: torch.Generator | CounterSource | None,
+) -> Tensor | None:
+    """Uniforms for stochastic rounding, one per element by its flat index in x; else None."""
+    draws = flat_draws(x, rounding, generator)
+    return None if draws is None else groups.to_rows(draws)
+
+
+def flat_draws(
+    x: Tensor, rounding: str, generator: torch.Generator | CounterSource | None
+) -> Tensor | None:
+    """Uniforms in the shape of x, or None for rounding to nearest."""
+    key, offset = resolve(rounding, generator, x.device)
+    if key is None:
+        return None
+    return uniform(key, offset, x.numel(), 0, PURPOSE_ENCODE).reshape(x.shape)
+
+
+def encode(
+    fmt: Element, split: Split, x: Tensor, block: int | None, draws: Tensor | None
+) -> Encoded:
+    """Codes of the rows, in x's shape."""
+    codes = kernel.codes_reference(_rounded(fmt, split, draws), fmt.grid)
+    scale = split.scale.reshape(split.groups.scale_shape)
+    return Encoded(split.groups.from_rows(codes).contiguous(), None, scale, x.dtype, block)
+
+
+def quantize(fmt: Element, split: Split, dtype: torch.dtype, draws: Tensor | None) -> Tensor:
+    """Values of the rows, in the tensor's shape and dtype."""
+    grid, rows, scale = fmt.grid, split.rows, split.scale
+    if not split.kept and cpu.casts(grid, rows, scale, draws is not None):
+        most = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
+        values = cpu.cast(rows, scale, grid, draws, True, most).to(dtype)
+    else:
+        values = finish(_rounded(fmt, split, draws), scale, grid, dtype)
+    return split.groups.from_rows(values)
+
+
+def _rounded(fmt: Element, split: Split, draws: Tensor | None) -> Tensor:
+    """Values of the rows' codes, before the scale."""
+    grid, rows, scale = fmt.grid, split.rows, split.scale
+    if cpu.casts(grid, rows, scale, draws is not None):
+        rounded = cpu.cast(rows, scale, grid, draws)
+    else:
+        rounded = kernel.round_reference(rows / torch.where(scale > 0, scale, 1.0), grid, draws)
+    if not split.kept:
+        return rounded
+    rounded = torch.where(torch.isnan(rows), rows, rounded)
+    infinite = rows if grid.infinity is not None else torch.nan * rows
+    return torch.where(torch.isinf(rows), infinite, rounded)
+
+
+def decode(fmt: Element, encoded: Encoded) -> Tensor:
+    """Values of codes, in the dtype of the tensor that was encoded."""
+    scale = encoded.scale
+    if encoded.block is not None:
+        length = encoded.codes.shape[-1]
+        block = min(encoded.block, max(1, length))
+        scale = scale.repeat_interleave(block, dim=-1)[..., :length]
+    values = kernel.values_reference(encoded.codes, fmt.grid, scale.dtype)
+    return finish(values, scale, fmt.grid, encoded.dtype)
+
+
+def finish(values: Tensor, scale: Tensor, grid: kernel.Grid, dtype: torch.dtype) -> Tensor:
+    """Values of codes times their scale; what is finite stays finite in the dtype."""
+    scaled = values * scale
+    most = min(torch.finfo(dtype).max, torch.finfo(scaled.dtype).max)
+    bounded = scaled.clamp(-most, most)
+    if grid.infinity is not None:
+        bounded = torch.where(torch.isinf(values), scaled, bounded)
+    return bounded.to(dtype)

@@ -1,0 +1,342 @@
+"""Microscaling formats: blocks of small numbers that share a power-of-two scale."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rung.formats._elements import element as element_of
+from rung.formats._encoded import Encoded
+from rung.formats._minifloat_rows import finish, flat_draws, require_no_nan, require_policy
+from rung.formats._mx_blocks import Blocks, blocks_of
+from rung.formats._source import CounterSource
+from rung.formats.fixed_point import FixedPoint
+from rung.formats.grouping import Axis
+from rung.formats.minifloat import Minifloat
+from rung.formats.packing import Packed, pack_bits, packed_length, unpack_bits
+from rung.formats.scaling import require_finite, require_real
+from rung.kernels import minifloat as kernel
+from rung.kernels import mx as scales
+from rung.kernels import mx_cpu as cpu
+
+
+@dataclass(frozen=True)
+class MX:
+    """Blocks of elements with a shared scale: x = 2^s * value(code), one s for a block.
+
+    The scale is an E8M0 code: uint8, 127 + s with -127 <= s <= 127, or 255 for a block of NaN. It
+    comes from the block's largest magnitude amax, of which the element's largest number is
+    (1 + fraction) * 2^emax:
+
+        floor   s = floor(log2 amax) - emax                       the specification's; saturates
+        ceil    s = ceil(log2 amax) - emax                        never saturates beyond 2^emax
+        even    floor, after rounding amax to the element's mantissa bits (half up)
+        rceil   s = ceil(log2(amax / largest))                    the smallest without saturation
+
+    all decided exactly; a block of zeros has s = -127. Elements are x * 2^-s rounded to nearest,
+    ties to even, saturating, with subnormals; float64 input is rounded once. Decoded values stay
+    finite: what would round up beyond the largest number of the dtype becomes that number.
+
+    Args:
+        element: One of the six that MX defines, or its name: ``"fp8_e4m3"``, ``"fp8_e5m2"``,
+            ``"fp6_e3m2"``, ``"fp6_e2m3"``, ``"fp4_e2m1"``, ``"int8"``.
+        block_size: Elements that share a scale, 1 or more; the last block of a row may be shorter.
+        scale_rule: ``"floor"``, ``"ceil"``, ``"even"`` or ``"rceil"``.
+
+    Raises:
+        ValueError: An element that MX does not define, a block size that is not positive, an
+            unknown rule.
+        TypeError: A block size that is not an integer.
+
+    Example:
+        >>> fmt = MX("fp4_e2m1", block_size=4)
+        >>> fmt.quantize(torch.tensor([0.1, -0.7, 5.0, 0.0, 1.0, 0.3]))
+        tensor([ 0.0000, -0.5000,  4.0000,  0.0000,  1.0000,  0.2500])
+        >>> fmt.encode(torch.tensor([0.1, -0.7, 5.0, 0.0, 1.0, 0.3])).scale
+        tensor([127, 125], dtype=torch.uint8)
+
+    Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5 and 6.
+    """
+
+    element: Minifloat | FixedPoint
+    block_size: int
+    scale_rule: str
+
+    def __init__(
+        self,
+        element: Minifloat | FixedPoint | str,
+        block_size: int = 32,
+        scale_rule: str = "floor",
+    ) -> None:
+        if isinstance(block_size, bool) or not isinstance(block_size, int):
+            raise TypeError(f"`block_size` must be an integer; got {block_size!r}.")
+        if block_size < 1:
+            raise ValueError(
+                f"`block_size` must be 1 or more elements; got block_size={block_size}. The "
+                "specification's is 32."
+            )
+        if scale_rule not in scales.RULES:
+            raise ValueError(
+                f"`scale_rule` must be one of {', '.join(map(repr, scales.RULES))}; got "
+                f"{scale_rule!r}."
+            )
+        object.__setattr__(self, "element", element_of(element))
+        object.__setattr__(self, "block_size", block_size)
+        object.__setattr__(self, "scale_rule", scale_rule)
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element's code, without its share of the scale."""
+        return self.element.bits
+
+    @property
+    def bits_per_element(self) -> float:
+        """Bits of an element with its share of the scale, in full blocks."""
+        return self.bits + 8 / self.block_size
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """Storage of an element's code before `pack`: uint8."""
+        return self.element.code_dtype
+
+    @property
+    def max_relative_error(self) -> float:
+        """Worst |q(x) - x| / |x| of nearest rounding among the element's normal numbers."""
+        return self.element.max_relative_error
+
+    @property
+    def rule(self) -> scales.Rule:
+        """The scale rule in the numbers that kernels take."""
+        return scales.rule_of(self.scale_rule, self.element.grid)
+
+    # -- tensors -----------------------------------------------------------------------------
+
+    def encode(
+        self,
+        x: Tensor,
+        axis: Axis = None,
+        rounding: str = "nearest",
+        generator: torch.Generator | CounterSource | None = None,
+        scale: Tensor | float | str | None = None,
+        *,
+        block: int | None = None,
+        nonfinite: str = "raise",
+        dim: int = -1,
+    ) -> Encoded:
+        """Codes and scale codes of a tensor.
+
+        Args:
+            x: Real floating-point tensor with at least one dimension.
+            axis: None: a block has a scale of its own.
+            rounding: ``"nearest"`` (ties to even) or ``"stochastic"`` (one of the two neighbours,
+                unbiased where nothing saturates, in odds of 2^-24).
+            generator: For stochastic rounding: a torch.Generator, from which one number is drawn,
+                or a `CounterSource`.
+            scale: None, as `axis`.
+            block: None, as `axis`; the length of blocks is `block_size`.
+            nonfinite: ``"raise"``; ``"propagate"``: a block that holds NaN or infinity becomes NaN
+                as a whole; ``"saturate"``: infinity counts as the largest float32, NaN is refused.
+            dim: Dimension along which blocks run: the one that a product sums over.
+
+        Returns:
+            `Encoded`: codes of x's shape; scale codes, uint8, in x's shape with `dim` replaced by
+            the number of blocks; x's dtype; `block` and `dim`.
+
+        Raises:
+            ValueError: NaN or infinity that `nonfinite` refuses; an axis, a block or a scale;
+                unknown rounding; no such dimension.
+            TypeError: x is not a real floating-point tensor.
+        """
+        blocks, rows, draws = self._prepare(
+            x, axis, rounding, generator, scale, block, nonfinite, dim
+        )
+        grid = self.element.grid
+        if cpu.usable(rows) and rows.dtype == torch.float32:
+            codes, scale_codes, bad = cpu.encode_blocks(
+                rows, self.block_size, self.rule, grid, draws
+            )
+            _refuse(bad, nonfinite, x)
+        else:
+            _refuse(None, nonfinite, x)
+            values, scale_codes = self._reference(blocks, rows, draws)
+            codes = blocks.from_blocks(kernel.codes_reference(values, grid))
+            scale_codes = scale_codes.to(torch.uint8)
+        return Encoded(
+            blocks.from_rows(codes).contiguous(),
+            None,
+            blocks.from_rows(scale_codes).contiguous(),
+            x.dtype,
+            self.block_size,
+            blocks.dim,
+        )
+
+    def quantize(
+        self,
+        x: Tensor,
+        axis: Axis = None,
+        rounding: str = "nearest",
+        generator: torch.Generator | CounterSource | None = None,
+        scale: Tensor | float | str | None = None,
+        *,
+        block: int | None = None,
+        nonfinite: str = "raise",
+        dim: int = -1,
+    ) -> Tensor:
+        """``decode(encode(x))``: the same shape and dtype, values of the format."""
+        blocks, rows, draws = self._prepare(
+            x, axis, rounding, generator, scale, block, nonfinite, dim
+        )
+        grid = self.element.grid
+        if cpu.usable(rows) and rows.dtype == torch.float32:
+            most = min(torch.finfo(x.dtype).max, torch.finfo(torch.float32).max)
+            values, bad = cpu.quantize_blocks(rows, self.block_size, self.rule, grid, draws, most)
+            _refuse(bad, nonfinite, x)
+            return blocks.from_rows(values.to(x.dtype))
+        _refuse(None, nonfinite, x)
+        values, scale_codes = self._reference(blocks, rows, draws)
+        factors = scales.scale_values(scale_codes, values.dtype).unsqueeze(-1)
+        return blocks.from_rows(blocks.from_blocks(finish(values, factors, grid, x.dtype)))
+
+    def decode(self, encoded: Encoded) -> Tensor:
+        """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
+        dim = -1 if encoded.dim is None else encoded.dim
+        grid = self.element.grid
+        if encoded.dtype == torch.float64:
+            return self._decode(encoded.codes, encoded.scale, dim, torch.float64)
+        values = self.decode_codes(encoded.codes, encoded.scale, dim)
+        if encoded.dtype == torch.float32:
+            return values
+        return finish(values, torch.ones_like(values[..., :1]), grid, encoded.dtype)
+
+    def decode_codes(self, codes: Tensor, scale_codes: Tensor, dim: int = -1) -> Tensor:
+        """float32 values of codes.
+
+        Args:
+            codes: uint8, any shape with at least one dimension.
+            scale_codes: uint8, the codes' shape with `dim` replaced by the number of blocks.
+            dim: Dimension along which blocks run.
+
+        Raises:
+            ValueError: No such dimension; scale codes of another shape.
+        """
+        blocks = blocks_of(codes.shape, dim, self.block_size)
+        if blocks.scale_shape != tuple(scale_codes.shape):
+            raise ValueError(
+                f"Scale codes of blocks of {self.block_size} along dim={dim} must have shape "
+                f"{blocks.scale_shape} for codes of shape {tuple(codes.shape)}; got "
+                f"{tuple(scale_codes.shape)}."
+            )
+        if cpu.usable(codes, scale_codes):
+            return blocks.from_rows(
+                cpu.decode_blocks(
+                    blocks.to_rows(codes),
+                    blocks.to_rows(scale_codes),
+                    self.block_size,
+                    self.element.grid,
+                )
+            )
+        return self._decode(codes, scale_codes, dim, torch.float32)
+
+    def pack(self, encoded: Encoded) -> Packed:
+        """Codes next to each other without spare bits, each block from a byte on.
+
+        Args:
+            encoded: What `encode` of this format returned.
+        """
+        blocks = blocks_of(encoded.codes.shape, encoded.dim or 0, self.block_size)
+        rows = blocks.to_rows(encoded.codes)
+        whole, rest = self._parts(blocks)
+        count = len(rows) * whole
+        full = rows[:, : whole * self.block_size].reshape(count, self.block_size)
+        packed = [
+            pack_bits(full, self.bits).reshape(len(rows), -1 if count else 0),
+            pack_bits(rows[:, whole * self.block_size :], self.bits),
+        ]
+        return Packed(
+            torch.cat(packed, 1), encoded.scale, encoded.codes.shape, blocks.dim, encoded.dtype
+        )
+
+    def unpack(self, packed: Packed) -> Encoded:
+        """The inverse of `pack`.
+
+        Raises:
+            ValueError: Bytes that don't fit the shape.
+        """
+        blocks = blocks_of(packed.shape, packed.dim, self.block_size)
+        whole, rest = self._parts(blocks)
+        each, rows = packed_length(self.block_size, self.bits), len(packed.codes)
+        full = packed.codes[:, : whole * each].reshape(rows * whole, each)
+        codes = [
+            unpack_bits(full, self.bits, self.block_size).reshape(rows, whole * self.block_size),
+            unpack_bits(packed.codes[:, whole * each :], self.bits, rest),
+        ]
+        return Encoded(
+            blocks.from_rows(torch.cat(codes, 1)).contiguous(),
+            None,
+            packed.scale,
+            packed.dtype,
+            self.block_size,
+            packed.dim,
+        )
+
+    # -- behind them -------------------------------------------------------------------------
+
+    def _parts(self, blocks: Blocks) -> tuple[int, int]:
+        """Full blocks in a row, and elements of the short one."""
+        return divmod(blocks.length, self.block_size)
+
+    def _prepare(
+        self,
+        x: Tensor,
+        axis: Axis,
+        rounding: str,
+        generator: torch.Generator | CounterSource | None,
+        scale: Tensor | float | str | None,
+        block: int | None,
+        nonfinite: str,
+        dim: int,
+    ) -> tuple[Blocks, Tensor, Tensor | None]:
+        """Rows along the dimension and uniforms of their shape, after all checks but for NaN."""
+        require_real(x)
+        require_policy(nonfinite)
+        for name, value in (("axis", axis), ("scale", scale), ("block", block)):
+            if value is not None:
+                raise ValueError(
+                    f"MX has a scale for every block of its own, `{name}` must be None; got "
+                    f"{name}={value!r}. Give `dim` for the direction of blocks, and `block_size` "
+                    "and `scale_rule` to MX itself."
+                )
+        blocks = blocks_of(x.shape, dim, self.block_size)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        # Kernels read memory: a lazily negated view has not written its signs there.
+        rows = blocks.to_rows(x.detach().resolve_neg().to(dtype))
+        if nonfinite == "saturate":
+            require_no_nan(x)
+            most = torch.finfo(torch.float32).max
+            rows = torch.where(torch.isinf(rows), torch.sign(rows) * most, rows)
+        draws = flat_draws(x, rounding, generator)
+        return blocks, rows, None if draws is None else blocks.to_rows(draws)
+
+    def _reference(
+        self, blocks: Blocks, rows: Tensor, draws: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Values on the grid, (n, blocks, elements), and scale codes, (n, blocks), int32."""
+        cut = blocks.to_blocks(rows)
+        codes = scales.scale_codes_reference(cut.abs().amax(dim=-1), self.rule)
+        inverse = scales.scale_values((254 - codes).clamp(min=0), cut.dtype).unsqueeze(-1)
+        scaled = torch.where((codes == scales.NAN_SCALE).unsqueeze(-1), 0.0, cut * inverse)
+        chances = None if draws is None else blocks.to_blocks(draws)
+        return kernel.round_reference(scaled, self.element.grid, chances), codes
+
+    def _decode(self, codes: Tensor, scale_codes: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+        blocks, grid = blocks_of(codes.shape, dim, self.block_size), self.element.grid
+        values = kernel.values_reference(blocks.to_blocks(blocks.to_rows(codes)), grid, dtype)
+        rows = blocks.to_rows(scale_codes).to(torch.int32)
+        factors = scales.scale_values(rows, dtype).unsqueeze(-1)
+        return blocks.from_rows(blocks.from_blocks(finish(values, factors, grid, dtype)))
+
+
+def _refuse(bad: int | None, nonfinite: str, x: Tensor) -> None:
+    """Refuse values that are not finite; `bad` blocks are known to hold such, None: unknown."""
+    if nonfinite == "raise" and bad != 0:
+        require_finite(x)
