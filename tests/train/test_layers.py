@@ -5,8 +5,15 @@ import torch
 from torch import nn
 
 from rung import formats
+from rung.nn import Policy, Quantizer
 from rung.train import get_recipe, with_settings
-from rung.train.layers import LayerOptions, convert_layers, policy
+from rung.train.layers import (
+    LayerOptions,
+    convert_layers,
+    layer_record,
+    policy,
+    require_compute_format,
+)
 
 
 def config(*settings, optimizer="adamw", format="lns8"):
@@ -55,13 +62,81 @@ def test_unknown_scales_are_refused_with_the_known_ones(field, text):
         LayerOptions(**{field: text})
 
 
-def test_only_an_lns_can_be_the_format_of_gradients():
-    with pytest.raises(ValueError, match="`backward_format` must name a log.* got 'ladder8'.*lns8"):
+def test_formats_that_only_store_are_refused_with_those_that_compute():
+    known = "`backward_format` must name a format that layers.*got 'ladder8'.*lns8, .*mxfp6_e3m2"
+    with pytest.raises(ValueError, match=known) as refused:
         LayerOptions(backward_format="ladder8")
+    assert "ladder2" not in str(refused.value)
+    with pytest.raises(ValueError, match="`format` must name a format that layers.*got 'int8'"):
+        require_compute_format("format", "int8")
     with pytest.raises(ValueError, match="Unknown format 'lnsx'"):
         LayerOptions(backward_format="lnsx")
     with pytest.raises(ValueError, match="`backward_rounding` must be one of nearest, stochastic"):
         LayerOptions(backward_rounding="up")
+    with pytest.raises(ValueError, match="`forward_rounding` must be one of nearest, stochastic"):
+        LayerOptions(forward_rounding="up")
+
+
+@pytest.mark.parametrize("name", ["lns8", "mxfp4", "mxfp4_k16+ceil", "fp8_e4m3", "bf16"])
+def test_a_compute_format_is_found_by_its_name(name):
+    assert require_compute_format("format", name) == formats.get(name)
+
+
+@pytest.mark.parametrize("name", ["mxfp6_e3m2", "mxfp4_k16", "mxint8", "fp8_e4m3", "bf16"])
+def test_only_the_forward_pass_of_mx_and_minifloats_is_rounded(name):
+    made = policy(name, LayerOptions())
+    assert made == Policy(name, name, None, None)
+    assert layer_record(name, LayerOptions())["backward_format"] == "float32"
+
+
+def test_gradients_can_have_a_format_of_any_family_or_none():
+    made = policy("mxfp4", LayerOptions(backward_format="mxfp8_e5m2"))
+    assert made == Policy("mxfp4", "mxfp4", "mxfp8_e5m2", "mxfp8_e5m2")
+    made = policy("mxfp4", LayerOptions(backward_format="lns8_b4", error_scale="row"))
+    assert made.error == Quantizer("lns8_b4+zero", "row")
+    assert made.gradient == Quantizer("lns8_b4+zero", "tensor")
+    made = policy("lns8", LayerOptions(backward_format="float32"))
+    assert (made.error, made.gradient) == (None, None)
+    assert made.weight == policy("lns8", LayerOptions()).weight
+    made = policy("lns8", LayerOptions(backward_format="mxfp6_e2m3"))
+    assert made.error == made.gradient == Quantizer("mxfp6_e2m3")
+    record = layer_record("lns8", LayerOptions(backward_format="mxfp6_e2m3"))
+    assert record["backward_format"] == "mxfp6_e2m3"
+
+
+@pytest.mark.parametrize("name", ["lns8", "mxfp4", "bf16"])
+def test_weights_and_activations_can_be_rounded_stochastically(name):
+    options = LayerOptions(forward_rounding="stochastic", backward_format="mxfp8_e5m2")
+    made = policy(name, options)
+    places = (made.weight, made.activation, made.error, made.gradient)
+    assert [place.rounding for place in places] == ["stochastic"] * 2 + ["nearest"] * 2
+    assert layer_record(name, options)["forward_rounding"] == "stochastic"
+    # Runs from before there was a choice have no such entry.
+    assert "forward_rounding" not in layer_record(name, LayerOptions())
+
+
+def test_a_minifloat_can_have_another_scale_than_its_own():
+    made = policy("fp8_e4m3", LayerOptions(weight_scale="row", activation_scale="block16"))
+    assert (made.weight.scale, made.activation.scale) == ("row", 16)
+    assert policy("bf16", LayerOptions(weight_scale="row")).weight.scale == "row"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("mxfp4", {"weight_scale": "block16"},
+         "`weight_scale` must be left out for an MX, .* of 32; got 'block16' for mxfp4. Drop"),
+        ("lns8", {"error_scale": "row", "backward_format": "mxfp8_e5m2"},
+         "`error_scale` must be left out for an MX.*got 'row' for mxfp8_e5m2"),
+        ("mxfp4", {"gradient_scale": "row"},
+         "`gradient_scale` needs gradients in a format; got 'row', and they stay float32. Give"),
+        ("lns8", {"backward_rounding": "stochastic", "backward_format": "float32"},
+         "`backward_rounding` needs gradients in a format; got 'stochastic'"),
+    ],
+)  # fmt: skip
+def test_settings_without_effect_are_refused(name, options, text):
+    with pytest.raises(ValueError, match=text):
+        policy(name, LayerOptions(**options))
 
 
 def test_float32_converts_nothing():
@@ -95,3 +170,15 @@ def test_layers_can_stay_in_float32():
 def test_patterns_that_match_nothing_are_refused():
     with pytest.raises(ValueError, match="hea"):
         convert_layers(config("float_layers=hea"), model())
+
+
+def test_a_model_computes_in_the_mx_of_its_configuration():
+    network, plain = model(), model()
+    line = convert_layers(config("float_layers=2", format="mxfp6_e3m2"), network)
+    assert line.startswith("1 compute in mxfp6_e3m2")
+    inputs = torch.randn(5, 4)
+    fmt = formats.get("mxfp6_e3m2")
+    with torch.no_grad():
+        x, w = fmt.quantize(inputs), fmt.quantize(plain[0].weight)
+        expected = torch.nn.functional.linear(x, w, plain[0].bias)
+    assert torch.equal(network[0](inputs), expected)

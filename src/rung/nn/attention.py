@@ -65,7 +65,7 @@ def scaled_dot_product_attention(
     weights = _masked_softmax(scores, attn_mask, is_causal)
     if dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
-    operands = (Operand(weights.to(value.dtype), -1, False), Operand(value, -1, False))
+    operands = (Operand(weights.to(value.dtype), -1, False), Operand(value, -1, False, -2))
     return product(torch.matmul, operands, quantizers)
 
 

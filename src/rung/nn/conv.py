@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from rung.nn.product import Operand, product
-from rung.nn.quantizer import Channels, GroupedChannels, Quantizers
+from rung.nn.quantizer import Quantizers
+from rung.nn.scales import Channels, GroupedChannels
 
 
 def _convolution(function: Callable[..., Tensor], dims: int, output_axis: int) -> Any:
@@ -23,14 +24,18 @@ def _convolution(function: Callable[..., Tensor], dims: int, output_axis: int) -
         quantizers: Quantizers,
         **kwargs: Any,
     ) -> Tensor:
-        # Counted from the end, a batch dimension may be there or not.
+        # Counted from the end, a batch dimension may be there or not. It sums over input channels
+        # (and over a few positions): blocks run along them, in the activation across groups.
         channels = -(dims + 1)
         outputs: Channels = output_axis
         if transposed:
             # After stride, padding and output_padding.
             groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
             outputs = GroupedChannels(groups) if groups > 1 else 1
-        operands = (Operand(input, channels, False), Operand(weight, outputs, True))
+        operands = (
+            Operand(input, channels, False, channels),
+            Operand(weight, outputs, True, 1 - output_axis),
+        )
         return product(
             lambda x, w: function(x, w, bias, *args, **kwargs), operands, quantizers, channels
         )

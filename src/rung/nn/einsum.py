@@ -14,7 +14,8 @@ def einsum(equation: str, *operands: Tensor, quantizers: Quantizers) -> Tensor:
     """``torch.einsum`` of two factors with its quantizers; of one it is no product.
 
     A factor is a weight if it is a parameter, lives in codes or is a view of either; its channels
-    are the letters that stay in the result.
+    are the letters that stay in the result. Blocks run along the last letter of the left factor
+    that both are summed over.
 
     Args:
         equation: As torch takes it; letters and at most an ellipsis.
@@ -32,10 +33,9 @@ def einsum(equation: str, *operands: Tensor, quantizers: Quantizers) -> Tensor:
             "Contract them two at a time, so that what lies between has a format too."
         )
     inputs, output = _labels(equation)
+    summed = _innermost_sum(inputs, output)
     factors = tuple(
-        Operand(tensor, _channels(labels, output, tensor.ndim), True)
-        if is_weight(tensor)
-        else Operand(tensor, -1, False)
+        _factor(labels, output, summed, tensor)
         for labels, tensor in zip(inputs, operands, strict=True)
     )
     return product(lambda x, y: torch.einsum(equation, x, y), factors, quantizers)
@@ -60,6 +60,25 @@ def _labels(equation: str) -> tuple[list[str], str]:
         letters = left.replace(",", "").replace("...", "")
         output = "..." + "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
     return left.split(","), output
+
+
+def _factor(labels: str, output: str, summed: str | None, tensor: Tensor) -> Operand:
+    dim = -1 if summed is None else _dim_of(summed, labels, tensor.ndim)
+    if is_weight(tensor):
+        return Operand(tensor, _channels(labels, output, tensor.ndim), True, dim)
+    return Operand(tensor, -1, False, dim)
+
+
+def _innermost_sum(inputs: Sequence[str], output: str) -> str | None:
+    """The last letter of the left factor that both factors are summed over, if there is any."""
+    left, right = inputs
+    summed = [letter for letter in left if letter in right and letter not in output + "."]
+    return summed[-1] if summed else None
+
+
+def _dim_of(letter: str, labels: str, ndim: int) -> int:
+    before, _, after = labels.partition("...")
+    return before.index(letter) if letter in before else ndim - len(after) + after.index(letter)
 
 
 def _channels(labels: str, output: str, ndim: int) -> tuple[int, ...] | None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rung.formats import LNS
+from rung.formats import LNS, Minifloat
 from rung.nn.product import Operand, product, unintercepted
 from rung.nn.quantizer import Quantizer, Quantizers
 from rung.nn.straight_through import straight_through
@@ -89,7 +89,8 @@ def _backward_by_row(quantizer: Quantizer | None) -> bool:
     """Whether rounding the rows that are not zero is rounding all."""
     if quantizer is None or quantizer.rounding != "nearest":
         return quantizer is None
-    zeros_stay = isinstance(quantizer.format, LNS) and quantizer.format.zero
+    fmt = quantizer.format
+    zeros_stay = isinstance(fmt, Minifloat) or (isinstance(fmt, LNS) and fmt.zero)
     return quantizer.scale != "tensor" or zeros_stay
 
 

@@ -1,8 +1,8 @@
 """Quantized forms of torch's matrix products.
 
 A factor is a weight if it is a parameter, lives in codes or is a view of either; else it is an
-activation. A weight's channels are its dimensions that aren't summed over. An addend (`addmm`) has
-no format; its gradient is the rounded error.
+activation. A weight's channels are its dimensions that aren't summed over; blocks run along the
+innermost one that is. An addend (`addmm`) has no format; its gradient is the rounded error.
 """
 
 import torch
@@ -13,22 +13,26 @@ from rung.nn.product import Operand, is_weight, product
 from rung.nn.quantizer import Quantizers
 
 
-def factor(tensor: Tensor, summed: tuple[int, ...]) -> Operand:
+def factor(tensor: Tensor, summed: tuple[int, ...], block_dim: int) -> Operand:
     """An operand whose role its type tells.
 
     Args:
         tensor: The factor.
         summed: Dimensions that the product sums over, from the end (negative) or the start.
+        block_dim: The one of them along which blocks run.
     """
     if not is_weight(tensor):
-        return Operand(tensor, -1, False)
+        return Operand(tensor, -1, False, block_dim)
+    if not tensor.ndim:  # torch says what is wrong with it
+        return Operand(tensor, None, True)
     away = {dim % tensor.ndim for dim in summed}
     kept: Axis = tuple(dim for dim in range(tensor.ndim) if dim not in away)
-    return Operand(tensor, kept or None, True)
+    return Operand(tensor, kept or None, True, block_dim)
 
 
 def _pair(left: Tensor, right: Tensor) -> tuple[Operand, Operand]:
-    return factor(left, (-1,)), factor(right, (-1 if right.ndim == 1 else -2,))
+    dim = -1 if right.ndim == 1 else -2
+    return factor(left, (-1,), -1), factor(right, (dim,), dim)
 
 
 def matmul(input: Tensor, other: Tensor, *, quantizers: Quantizers) -> Tensor:
@@ -66,7 +70,7 @@ def inner(input: Tensor, other: Tensor, *, quantizers: Quantizers) -> Tensor:
     """``torch.inner`` with its quantizers: both summed over their last dimension."""
     if not input.ndim or not other.ndim:
         return torch.inner(input, other)
-    return product(torch.inner, (factor(input, (-1,)), factor(other, (-1,))), quantizers)
+    return product(torch.inner, (factor(input, (-1,), -1), factor(other, (-1,), -1)), quantizers)
 
 
 def addmm(
@@ -156,8 +160,11 @@ def tensordot(
         left, right = tuple(range(-dims, 0)), tuple(range(dims))
     else:
         left, right = (tuple(side) for side in dims)
+    # Both run along the same sum: the innermost of the left factor.
+    pairs = zip((dim % max(1, a.ndim) for dim in left), right, strict=False)
+    blocks = max(pairs, default=(-1, -1))
     return product(
         lambda x, y: torch.tensordot(x, y, (list(left), list(right))),
-        (factor(a, left), factor(b, right)),
+        (factor(a, left, blocks[0]), factor(b, right, blocks[1])),
         quantizers,
     )

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from rung.formats import LNS, Format
+from rung.formats import LNS, Format, get
 from rung.nn.mode import KINDS
 from rung.nn.quantizer import Quantizer, Quantizers
+from rung.nn.scales import default_scale
 
 
 class _Inherit(Enum):
@@ -28,8 +29,9 @@ def quantizer_for(place: str, given: Given) -> Quantizer | None:
     """What a format means in one of the four places.
 
     A weight gets a scale per output channel and the others one per tensor, unless a `Quantizer`
-    says otherwise. An LNS that is given by name has no code for zero in a weight, and has one in
-    the other places, whose tensors are full of exact zeros; a format object is taken as it is.
+    says otherwise; an MX has its own blocks, and bf16 and fp16 have no scale. An LNS that is given
+    by name has no code for zero in a weight, and has one in the other places, whose tensors are
+    full of exact zeros; a format object is taken as it is.
 
     Args:
         place: One of `PLACES`.
@@ -42,7 +44,8 @@ def quantizer_for(place: str, given: Given) -> Quantizer | None:
     if given is None:
         return None
     if not isinstance(given, Quantizer):
-        given = Quantizer(given, "channel" if place == "weight" else "tensor")
+        fmt = get(given) if isinstance(given, str) else given
+        given = Quantizer(given, default_scale(fmt, place))
     if given.by_name and place != "weight" and isinstance(given.format, LNS):
         return replace(given, format=given.format.with_zero())
     return given

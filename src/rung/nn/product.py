@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rung.nn.quantizer import Channels, Quantizers
+from rung.nn.quantizer import Quantizers
+from rung.nn.scales import Channels
 from rung.nn.straight_through import remaker, straight_through
 from rung.tensor import CodedTensor
 from rung.tensor.compute import Source, Sources, call_saving_codes
@@ -26,11 +27,14 @@ class Operand(NamedTuple):
         axis: Dimension (or several) of its channels: outputs of a weight, features of an
             activation.
         weight: Whether Q_W and Q_G are for it; otherwise Q_A.
+        block_dim: Dimension that the product sums over: blocks of one scale run along it, so that
+            a sum takes in whole blocks. Of several, the innermost.
     """
 
     tensor: Tensor
     axis: Channels
     weight: bool
+    block_dim: int = -1
 
 
 def is_weight(tensor: Tensor) -> bool:
@@ -88,7 +92,7 @@ def product(
     compute: Callable[..., Tensor],
     operands: tuple[Operand, ...],
     quantizers: Quantizers,
-    error_axis: Channels = -1,
+    error_axis: int = -1,
 ) -> Tensor:
     """One product of quantized operands.
 
@@ -98,7 +102,8 @@ def product(
         operands: The factors. Those that aren't floating-point (integer matrices) and complex ones
             have no format, and then the product is computed as it is.
         quantizers: The four.
-        error_axis: Channels of the result, for an error with a scale per channel.
+        error_axis: Channels of the result, for an error with a scale per channel; blocks run along
+            them, over which the product with the weight sums in the backward pass.
     """
     if not all(operand.tensor.is_floating_point() for operand in operands):
         quantizers = Quantizers()
@@ -106,20 +111,20 @@ def product(
         sources = Sources()
         ready = tuple(_quantized(operand, quantizers, sources) for operand in operands)
         result = call_saving_codes(compute, ready, {}, sources)
-        return straight_through(result, None, quantizers.error, error_axis)
+        return straight_through(result, None, quantizers.error, error_axis, error_axis)
 
 
 def _quantized(operand: Operand, quantizers: Quantizers, sources: Sources) -> Tensor:
-    tensor, axis, weight = operand
+    tensor, axis, weight, block_dim = operand
     if not weight:
-        return straight_through(tensor, quantizers.activation, None, axis)
+        return straight_through(tensor, quantizers.activation, None, axis, block_dim)
     forward = quantizers.weight
     source = None if forward is None else forward.draw()
     rounded = straight_through(
-        tensor, forward, quantizers.gradient, axis, source=source, product_grad=True
+        tensor, forward, quantizers.gradient, axis, block_dim, source=source, product_grad=True
     )
     if isinstance(tensor, CodedTensor):
-        sources.add(rounded, Source(tensor, remaker(tensor, forward, axis, source)))
+        sources.add(rounded, Source(tensor, remaker(tensor, forward, axis, block_dim, source)))
     return rounded
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from rung.formats import CounterSource
-from rung.nn.quantizer import Channels, Quantizer
+from rung.nn.quantizer import Quantizer
+from rung.nn.scales import Channels
 from rung.nn.trace import mark, mark_result
 from rung.tensor import CodedTensor
 
@@ -18,6 +19,7 @@ def straight_through(
     forward: Quantizer | None,
     backward: Quantizer | None,
     channel_axis: Channels = 0,
+    block_dim: int = -1,
     *,
     source: CounterSource | None = None,
     product_grad: bool = False,
@@ -32,6 +34,7 @@ def straight_through(
         forward: For the value.
         backward: For the gradient.
         channel_axis: Of quantizers with a scale per channel.
+        block_dim: Dimension along which blocks run, of formats and scales that have blocks.
         source: Random numbers of a stochastic `forward`; default: drawn anew.
         product_grad: Whether the gradient is the result of one product (Q_G), for an audit.
 
@@ -47,17 +50,21 @@ def straight_through(
         and torch._C._functorch.peek_interpreter_stack() is not None
     )
     if not _recorded(x) and not transformed:
-        return _forward(x, forward, channel_axis, source)
-    arguments = (x, forward, backward, channel_axis, source, product_grad)
+        return _forward(x, forward, channel_axis, block_dim, source)
+    arguments = (x, forward, backward, channel_axis, block_dim, source, product_grad)
     result: Tensor = _StraightThrough.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
 
 
 def remaker(
-    x: Tensor, forward: Quantizer | None, channel_axis: Channels, source: CounterSource | None
+    x: Tensor,
+    forward: Quantizer | None,
+    channel_axis: Channels,
+    block_dim: int,
+    source: CounterSource | None,
 ) -> Callable[[], Tensor]:
     """A way to make the forward value again in the backward pass: the same values."""
-    return lambda: _forward(x.detach(), forward, channel_axis, source)
+    return lambda: _forward(x.detach(), forward, channel_axis, block_dim, source)
 
 
 def _recorded(x: Tensor) -> bool:
@@ -65,10 +72,14 @@ def _recorded(x: Tensor) -> bool:
 
 
 def _forward(
-    x: Tensor, quantizer: Quantizer | None, axis: Channels, source: CounterSource | None
+    x: Tensor,
+    quantizer: Quantizer | None,
+    axis: Channels,
+    block_dim: int,
+    source: CounterSource | None,
 ) -> Tensor:
     if quantizer is not None:
-        rounded = quantizer.q(x, axis, source)
+        rounded = quantizer.q(x, axis, source, block_dim)
         mark(rounded, quantizer, x)
         return rounded
     if isinstance(x, CodedTensor):
@@ -86,26 +97,27 @@ class _StraightThrough(torch.autograd.Function):
         forward: Quantizer | None,
         backward: Quantizer | None,
         axis: Channels,
+        block_dim: int,
         source: CounterSource | None,
         product_grad: bool,
     ) -> Tensor:
-        return _forward(x, forward, axis, source)
+        return _forward(x, forward, axis, block_dim, source)
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.set_materialize_grads(False)
-        ctx.settings = inputs[2], inputs[3], inputs[5]  # type: ignore[attr-defined]
+        ctx.settings = inputs[2], inputs[3], inputs[4], inputs[6]  # type: ignore[attr-defined]
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor | None) -> tuple[Any, ...]:
-        quantizer, axis, product_grad = ctx.settings  # type: ignore[attr-defined]
+        quantizer, axis, block_dim, product_grad = ctx.settings  # type: ignore[attr-defined]
         grad = grads[0]
         if grad is not None and quantizer is not None:
             if product_grad:
                 mark_result(grad, quantizer)
             # Under create_graph the rounding is straight-through again.
-            grad = straight_through(grad, quantizer, None, axis)
-        return grad, None, None, None, None, None
+            grad = straight_through(grad, quantizer, None, axis, block_dim)
+        return grad, None, None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, *settings: Any) -> tuple[Tensor, int]:

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rung.formats import LNS, name_of
+from rung import formats
+from rung.formats import LNS, MX, Minifloat, name_of
 from rung.nn import Policy, Quantizer, Rule, convert_
+from rung.nn.policy import quantizer_for
 from rung.train.fields import check_fields
-from rung.train.optimizer_options import Rounding, require_lns
+from rung.train.optimizer_options import Rounding
 
 if TYPE_CHECKING:
     from rung.train.config import Config
 
+ComputeFormat = LNS | MX | Minifloat
+
 _SCALES = ("tensor", "channel", "row")
+_FLOAT = "float32"
+_PLACES = ("weight", "activation", "error", "gradient")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +28,8 @@ class LayerOptions:
     """How ``--format lns8`` is spread over the operands and gradients of every layer.
 
     A scale is ``tensor``, ``channel``, ``row`` or ``blockN``, e.g. ``block32``: whose largest
-    magnitude becomes the largest code.
+    magnitude becomes the largest code. An MX has blocks of its own, and bf16 and fp16 have no
+    scale: with them the defaults here mean nothing.
     """
 
     weight_scale: str = "channel"
@@ -33,9 +40,11 @@ class LayerOptions:
     """What shares a scale in the gradient E that arrives at a layer."""
     gradient_scale: str = "tensor"
     """What shares a scale in the gradient G of the weights."""
+    forward_rounding: Rounding = "nearest"
+    """How the weights W and the activations A are rounded."""
     backward_format: str | None = None
-    """LNS of the gradients E and G; none: the bits of `format` at half its base factor (at least
-    1), which covers twice the octaves."""
+    """Format of the gradients E and G, or float32; none: float32, and for an LNS the bits of
+    `format` at half its base factor (at least 1), which covers twice the octaves."""
     backward_rounding: Rounding = "nearest"
     """How the gradients E and G are rounded."""
     float_layers: str = ""
@@ -46,8 +55,8 @@ class LayerOptions:
         for field in fields(self):
             if field.name.endswith("_scale"):
                 parse_scale(field.name, getattr(self, field.name))
-        if self.backward_format is not None:
-            require_lns("backward_format", self.backward_format)
+        if self.backward_format not in (None, _FLOAT):
+            require_compute_format("backward_format", self.backward_format)
 
     @property
     def float_patterns(self) -> tuple[str, ...]:
@@ -76,44 +85,102 @@ def parse_scale(field: str, text: str) -> str | int:
     )
 
 
-def backward_of(format: str, options: LayerOptions) -> LNS:
-    """Format of E and G, with a zero."""
+def require_compute_format(field: str, name: str | None) -> ComputeFormat:
+    """The format of a name, if layers can compute in it.
+
+    Args:
+        field: What is set, for the error.
+        name: Name of an LNS, an MX or a minifloat.
+
+    Raises:
+        ValueError: No such format, or one that only stores: a ladder, a fixed-point element.
+    """
+    found = formats.get(str(name))
+    if isinstance(found, ComputeFormat):
+        return found
+    known = [each for each in formats.names() if isinstance(formats.get(each), ComputeFormat)]
+    raise ValueError(
+        f"`{field}` must name a format that layers compute in (LNS, MX or minifloat); got "
+        f"{name!r}. Choose one of: {', '.join(known)}."
+    )
+
+
+def backward_of(format: str, options: LayerOptions) -> ComputeFormat | None:
+    """Format of E and G, with a zero; None for float32."""
+    if options.backward_format == _FLOAT:
+        return None
     if options.backward_format is not None:
-        return require_lns("backward_format", options.backward_format).with_zero()
-    forward = require_lns("format", format)
+        found = require_compute_format("backward_format", options.backward_format)
+        return found.with_zero() if isinstance(found, LNS) else found
+    forward = require_compute_format("format", format)
+    if not isinstance(forward, LNS):
+        return None
     return replace(forward, base_factor=max(1, forward.base_factor // 2), zero=True)
 
 
 def layer_record(format: str, options: LayerOptions) -> dict[str, Any]:
     """What a run writes down of its layers: the options, with the format of E and G resolved."""
-    return asdict(options) | {"backward_format": name_of(backward_of(format, options))}
+    backward = backward_of(format, options)
+    record = asdict(options) | {"backward_format": name_of(backward) if backward else _FLOAT}
+    # Left out where it has no effect: checkpoints and runs from before it existed say the same.
+    if options.forward_rounding == "nearest":
+        del record["forward_rounding"]
+    return record
 
 
 def policy(format: str, options: LayerOptions) -> Policy:
     """The policy of `rung.nn.convert_` for a format and its options.
 
-    Weights never are 0, so their format has no code for it; all others need one.
+    Weights never are 0, so an LNS of theirs has no code for it; all others need one.
 
     Args:
-        format: Name of an LNS, e.g. ``"lns8"``.
-        options: Scales, backward format and rounding, layers that stay float32.
+        format: Name of an LNS, an MX or a minifloat, e.g. ``"lns8"``.
+        options: Scales, backward format, roundings, layers that stay float32.
+
+    Raises:
+        ValueError: A scale for a format that has its own; a scale or a rounding of gradients that
+            stay float32.
     """
-    forward = replace(require_lns("format", format), zero=False)
+    forward: ComputeFormat = require_compute_format("format", format)
+    zero = forward
+    if isinstance(forward, LNS):
+        forward, zero = replace(forward, zero=False), forward.with_zero()
     backward = backward_of(format, options)
-
-    def scale(name: str) -> str | int:
-        return parse_scale(name, getattr(options, name))
-
-    rounding = options.backward_rounding
+    if backward is None and options.backward_rounding != "nearest":
+        raise ValueError(_without_effect("backward_rounding", options.backward_rounding))
+    places = zip(_PLACES, (forward, zero, backward, backward), strict=True)
     return Policy(
-        weight=Quantizer(forward, scale=scale("weight_scale")),
-        activation=Quantizer(forward.with_zero(), scale=scale("activation_scale")),
-        error=Quantizer(backward, scale=scale("error_scale"), rounding=rounding),
-        gradient=Quantizer(backward, scale=scale("gradient_scale"), rounding=rounding),
-        rules=tuple(
-            Rule(names=pattern, weight=None, activation=None, error=None, gradient=None)
-            for pattern in options.float_patterns
-        ),
+        **{place: _quantizer(place, fmt, options) for place, fmt in places},
+        rules=tuple(Rule.skip(pattern) for pattern in options.float_patterns),
+    )
+
+
+def _quantizer(place: str, fmt: ComputeFormat | None, options: LayerOptions) -> Quantizer | None:
+    field = f"{place}_scale"
+    text, default = getattr(options, field), LayerOptions.__dataclass_fields__[field].default
+    if fmt is None:
+        if text != default:
+            raise ValueError(_without_effect(field, text))
+        return None
+    is_forward = place in ("weight", "activation")
+    rounding = options.forward_rounding if is_forward else options.backward_rounding
+    if text == default:
+        usual = quantizer_for(place, fmt)
+        assert usual is not None
+        return replace(usual, rounding=rounding)
+    if isinstance(fmt, MX):
+        raise ValueError(
+            f"`{field}` must be left out for an MX, which has a scale for every block of "
+            f"{fmt.block_size}; got {text!r} for {name_of(fmt)}. Drop it, or name a format of "
+            "another block size, as 'mxfp4_k16'."
+        )
+    return Quantizer(fmt, parse_scale(field, text), rounding)
+
+
+def _without_effect(field: str, value: str) -> str:
+    return (
+        f"`{field}` needs gradients in a format; got {value!r}, and they stay float32. Give "
+        "`backward_format` too, or drop it."
     )
 
 
