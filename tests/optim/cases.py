@@ -7,18 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate
 from rung.tensor import CodedTensor
 
 
 @dataclass(frozen=True)
 class Case:
-    """One optimizer with its settings; `fmt` is its parameters' format, or None for floats."""
+    """One optimizer with its settings; `fmt` is its parameters' format, or None for floats.
+
+    LMD stands without noise, so that it needs no closure, and without its prior, which moves
+    weights of zero gradient; tests/optim/test_lmd_*.py are for what is then missing.
+    """
 
     name: str
     make: Callable[..., torch.optim.Optimizer]
     options: dict[str, Any] = field(default_factory=dict)
     fmt: str | None = None
+
+    @property
+    def is_lmd(self) -> bool:
+        """Whether the rule has a memory of gradients instead of squares, and a prior's scale."""
+        return self.make is LMD
 
     def parameter(self, values: Tensor, name: str = "w") -> nn.Parameter:
         if self.fmt is None:
@@ -33,6 +42,8 @@ class Case:
 def quantized_madam(params: Any, rounding: str = "nearest", **options: Any) -> QuantizedUpdate:
     return QuantizedUpdate(Madam(params, **options), "lns12", rounding=rounding)
 
+
+QUIET = {"sigma": 0.0, "regularization": 0.0}
 
 CASES = [
     Case("madam", Madam),
@@ -58,6 +69,11 @@ CASES = [
     Case("quantized-madam", quantized_madam),
     Case("quantized-madam-capturable", quantized_madam, {"capturable": True}),
     Case("quantized-madam-stochastic", quantized_madam, {"rounding": "stochastic"}),
+    Case("lmd", LMD, QUIET),
+    Case("lmd-rms", LMD, {**QUIET, "update": "rms"}),
+    Case("lmd-bf16-state", LMD, {**QUIET, "state": "bf16"}),
+    Case("lmd-lns16-state", LMD, {**QUIET, "state": "lns16"}),
+    Case("lmd-lns8-state", LMD, {**QUIET, "state": "lns8"}),
 ]
 
 

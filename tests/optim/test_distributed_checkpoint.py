@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import rung
-from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate, split_parameters
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate, split_parameters
 
 from .cases import values_of
 
@@ -24,6 +24,8 @@ def make(kind):
         nn.init.normal_(layer.weight)
     if kind == "float":
         return net, Madam(split_parameters(net))
+    if kind.startswith("lmd"):
+        return net, LMD(split_parameters(net), state=kind.removeprefix("lmd-"))
     if kind == "quantized":
         adamw = torch.optim.AdamW(net.parameters())
         return net, QuantizedUpdate(adamw, "lns10", rounding="stochastic")
@@ -34,7 +36,9 @@ def make(kind):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("kind", ["float", "ladder8", "lns16", "quantized"])
+@pytest.mark.parametrize(
+    "kind", ["float", "ladder8", "lns16", "quantized", "lmd-fp32", "lmd-lns16"]
+)
 def test_asking_for_state_changes_no_weight_and_a_loaded_run_continues_alike(kind):
     net, optimizer = make(kind)
     before = [values_of(p) for p in net.parameters()]
@@ -44,10 +48,15 @@ def test_asking_for_state_changes_no_weight_and_a_loaded_run_continues_alike(kin
 
     def train(net, optimizer, steps):
         x = torch.randn(16, 30, generator=torch.Generator().manual_seed(1))
-        for _ in range(steps):
+
+        def closure():
             optimizer.zero_grad()
-            net(x).square().mean().backward()
-            optimizer.step()
+            loss = net(x).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(steps):
+            optimizer.step(closure)
 
     train(net, optimizer, 3)
     twin, twin_optimizer = make(kind)

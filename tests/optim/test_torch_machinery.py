@@ -19,7 +19,7 @@ from torch.testing._internal.common_optimizers import (
 )
 from torch.testing._internal.common_utils import TestCase
 
-from rung.optim import BBitMadam, LNSMadam, Madam
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam
 from rung.tensor import CodedTensor
 
 from .cases import values_of
@@ -45,6 +45,18 @@ def bbit_inputs(device, dtype=None):
 
 def lns_inputs(device, dtype=None):
     return [OptimizerInput(params=None, kwargs={}, desc="default"), *bbit_inputs(device, dtype)]
+
+
+def lmd_inputs(device, dtype=None):
+    # Without noise steps need no closure; scalars have no standard deviation to be m0.
+    given = {"sigma": 0.0, "m0": 1.0}
+    return [
+        OptimizerInput(params=None, kwargs=given, desc="without noise"),
+        OptimizerInput(params=None, kwargs={**given, "lr": torch.tensor(0.01)}, desc="tensor lr"),
+        OptimizerInput(params=None, kwargs={**given, "prior": "gaussian"}, desc="other prior"),
+        OptimizerInput(params=None, kwargs={**given, "update": "rms"}, desc="rms"),
+        OptimizerInput(params=None, kwargs={**given, "maximize": True}, desc="maximize"),
+    ]
 
 
 def coded(info, value, name="w"):
@@ -103,7 +115,17 @@ DB = [
         supports_complex=False,
         supports_sparse=False,
     ),
+    OptimizerInfo(
+        LMD,
+        optim_inputs_func=lmd_inputs,
+        optim_error_inputs_func=error_inputs,
+        supported_impls=(),
+        not_og_supported_flags=("foreach",),
+        supports_complex=False,
+        supports_sparse=False,
+    ),
 ]
+FLOATS = (Madam, LMD)
 
 
 def all_inputs(device, dtype, info):
@@ -118,7 +140,7 @@ def parameters(info, device, dtype):
     torch.manual_seed(0)
     shapes = [(3, 5), (5,), (), (2, 0), (2, 3, 2)]
     values = [torch.randn(shape, device=device, dtype=dtype) for shape in shapes]
-    if info.optim_cls is Madam:
+    if info.optim_cls in FLOATS:
         return [nn.Parameter(value) for value in values]
     return [coded(info, value, str(i)) for i, value in enumerate(values)]
 
@@ -137,7 +159,7 @@ class TestOptimizers(TestCase):
             params = given.params
             if params is None:
                 params = parameters(optim_info, device, dtype)
-            elif optim_info.optim_cls is not Madam and isinstance(params, list):
+            elif optim_info.optim_cls not in FLOATS and isinstance(params, list):
                 params = [coded(optim_info, params[0].detach())] * 2
             if case.error_type is UserWarning:
                 with self.assertWarnsRegex(case.error_type, case.error_regex):

@@ -1,5 +1,6 @@
 """The additive side of a model (biases, norm gains): torch's own AdamW, inside our optimizers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,12 +19,12 @@ def check(group: dict[str, Any]) -> None:
     torch.optim.AdamW([torch.zeros(1)], **given)
 
 
-def complete(group: dict[str, Any], keep: tuple[str, ...]) -> None:
+def complete(group: dict[str, Any], drop: Iterable[str]) -> None:
     """Check AdamW's hyper-parameters of a group and drop those of the multiplicative rule."""
-    for key in [key for key in group if key not in _KEYS and key not in keep]:
-        # A scheduler's key (initial_lr) and the user's own stay: only the rule's are dropped.
-        if key in ("beta", "clip", "scale_bound", "state", "rounding", "seed", "differentiable"):
-            del group[key]
+    # A scheduler's key (initial_lr) and the user's own stay: only the rule's are dropped.
+    for key in drop:
+        if key not in _KEYS:
+            group.pop(key, None)
     check(group)
 
 

@@ -66,13 +66,17 @@ class MultiplicativeOptimizer(Optimizer):
     # -- groups ------------------------------------------------------------------------------
 
     def _check_group(self, group: Group) -> None:
-        check_range("lr", group["lr"], 0 <= group["lr"] < float("inf"), "0 or more and finite")
+        self._check_shared(group)
         beta, clip = group["beta"], group["clip"]
         check_range("beta", beta, 0 <= beta < 1, "in [0, 1)")
         check_range("clip", clip, clip > 0, "positive (multiples of lr)")
         decay = group["weight_decay"]
         check_range("weight_decay", decay, decay >= 0, "0 or more")
         check_choice("state", group["state"], tuple(MOMENTS))
+
+    def _check_shared(self, group: Group) -> None:
+        """What every multiplicative rule has: a step size and what to do in odd cases."""
+        check_range("lr", group["lr"], 0 <= group["lr"] < float("inf"), "0 or more and finite")
         check_choice("on_nonfinite", group["on_nonfinite"], ("skip", "raise"))
         if group["capturable"] and group["on_nonfinite"] == "raise":
             raise ValueError(
@@ -104,7 +108,8 @@ class MultiplicativeOptimizer(Optimizer):
         group = self.param_groups[index]
         try:
             if algorithm == ADDITIVE:
-                _additive.complete(group, keep=("skipped_steps", "on_nonfinite"))
+                own = self.defaults.keys() - {"skipped_steps", "on_nonfinite"}
+                _additive.complete(group, drop=own)
             else:
                 self._check_group(group)
             for position, param in enumerate(group["params"]):
@@ -171,7 +176,7 @@ class MultiplicativeOptimizer(Optimizer):
         if not grads or self._only_materialises(grads):
             return loss
         capturable = any(group["capturable"] for group, _ in work)
-        finite = _all_finite(grads)
+        finite = all_finite(grads)
         if not capturable and not bool(finite):
             self._skip()
             return loss
@@ -280,7 +285,7 @@ class MultiplicativeOptimizer(Optimizer):
                     self.state[param][key] = value.detach().to(device, copy=True)
 
 
-def _all_finite(grads: list[Tensor]) -> Tensor:
+def all_finite(grads: list[Tensor]) -> Tensor:
     """0-d bool on the first gradient's device; one pass, no copies."""
     filled = [grad for grad in grads if grad.numel()]
     if not filled:
