@@ -5,6 +5,7 @@ from types import ModuleType
 
 # Import name -> (project name, the extra of Rung that brings it).
 _EXTRAS = {
+    "PIL": ("Pillow", "images"),
     "jinja2": ("Jinja2", "train"),
     "matplotlib": ("matplotlib", "train"),
     "rich": ("rich", "train"),

@@ -89,11 +89,16 @@ def test_recipes_are_listed(capsys):
     assert [line.split()[0] for line in lines[1:]] == [
         "digits-cnn",
         "digits-mlp",
+        "digits-vit",
         "fashion-resnet18",
         "cifar10-resnet18",
         "cifar100-resnet18",
+        "cifar10-vit",
+        "folder-vit",
         "wikitext2-transformer",
         "chars-gpt",
+        "words-gpt",
+        "tokens-gpt",
         "glue-bert",
     ]
 
@@ -133,6 +138,17 @@ def test_an_lns_trains_with_lns_madam_unless_told_otherwise(train, tmp_path):
     assert (tmp_path / "runs" / "chars-gpt-sgd-lns8-seed0").is_dir()
 
 
+@pytest.mark.parametrize("fmt", ["mxfp6_e3m2", "bf16"])
+def test_a_float_or_mx_format_trains_with_lmd_unless_told_otherwise(train, tmp_path, fmt):
+    code, out, err = train("--epochs", 1, "--format", fmt)
+    assert (code, err) == (0, "")
+    assert f"compute in {fmt} " in out
+    folder = tmp_path / "runs" / f"chars-gpt-lmd-{fmt}-seed0"
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["optimizer"], config["format"]) == ("lmd", fmt)
+    assert train("--epochs", 1, "--format", fmt, "--optimizer", "adamw")[0] == 0
+
+
 def test_no_format_computes_in_float32(train, tmp_path):
     code, out, _ = train("--epochs", 1, "--format", "none", "--optimizer", "lns-madam")
     assert code == 0
@@ -163,10 +179,15 @@ def test_the_report_is_written_by_training_and_rewritten_by_report(tmp_path, cap
         (["--optimizer", "lion"], "Unknown optimizer 'lion'; the optimizers are: sgd, adam"),
         (["--format", "ladder99"], "Unknown format 'ladder99'; the formats are: ladder2, "),
         (["--format", "ladder8", "--optimizer", "adamw"], "only optimizer 'bbit-madam' trains"),
+        (["--format", "mxfp5"], "Unknown format 'mxfp5'; the formats are: ladder2, "),
+        (["--format", "mxfp4", "--optimizer", "bbit-madam"], "use --optimizer lns-madam, lmd or"),
+        (["--optimizer", "lmd", "--set", "beta1=0.5"], "`beta1` and `beta2` must be given toget"),
+        (["--optimizer", "lmd", "--set", "sigma=9"], "sigma"),
+        (["--set", "warmup_steps=999"], "`warmup_steps` must be less than the steps of the run"),
         (["--format", "lnsx"], "Unknown format 'lnsx'; the formats are: ladder2, "),
         (["--format", "lns8", "--optimizer", "bbit-madam"], "use --optimizer lns-madam"),
         (["--format", "none"], "`format` must name a ladder for optimizer 'bbit-madam'; got None"),
-        (["--set", "backward_format=lns8"], "`backward_format` says how layers compute in an LNS"),
+        (["--set", "backward_format=lns8"], "`backward_format` says how layers compute in a f"),
         (["--format", "lns8", "--set", "update_format=ladder8"], "must name a logarithmic number"),
         (["--format", "lns8", "--set", "weight_scale=col"], "must be one of tensor, channel, row"),
         (["--format", "lns8", "--set", "float_layers=nothing"], "nothing"),

@@ -79,7 +79,7 @@ def test_a_sweep_says_a_line_a_cell_and_ends_with_table_and_page(sweep, tmp_path
 
 
 def test_the_optimizer_follows_the_format_as_in_training(sweep, tmp_path):
-    for format, optimizer in ((None, "bbit-madam"), ("lns8", "lns-madam")):
+    for format, optimizer in ((None, "bbit-madam"), ("lns8", "lns-madam"), ("mxfp4", "lmd")):
         out = tmp_path / optimizer
         flags = [] if format is None else ["--format", format]
         assert sweep("--epochs", 1, "--out", out, *flags)[0] == 0

@@ -77,6 +77,8 @@ def write_run(
         **config,
     }
     write_json(folder / "config.json", settings)
+    if optimizer == "lmd":
+        records += medians_records(layers, steps, evals)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     depth = sum(len(shape) > 1 for _, _, shape in layers)
     gammas = [layer["angle"] for layer in coded if layer["angle"] is not None]
@@ -92,6 +94,46 @@ def write_run(
         values = [r["metric"][metric] for r in records if r["kind"] == "eval"]
         write_json(folder / "summary.json", summary_of(settings, coded, values, metric, status))
     return folder
+
+
+def medians_records(
+    layers: tuple[tuple[str, str, tuple[int, ...]], ...], steps: int, evals: int
+) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(7)
+    records = []
+    for index in range(evals + 1):
+        tensors = []
+        for name, kind, shape in layers:
+            if len(shape) < 2:
+                continue
+            weights = rng.normal(0, 1, math.prod(shape))
+            grown = rng.normal(0, 0.15 * math.sqrt(index) + 1e-9, (2, weights.size))
+            sides = {
+                side: side_entry(np.log(np.maximum(sign * weights, 0) + 0.1) + grown[place])
+                for place, (side, sign) in enumerate((("positive", 1), ("negative", -1)))
+            }
+            tensors.append({"name": name, "kind": kind, "numel": weights.size, "m0": 0.02} | sides)
+        records.append(
+            {"kind": "medians", "step": steps * index // evals, "epoch": index, "tensors": tensors}
+        )
+    return records
+
+
+def side_entry(logs: Any) -> dict[str, Any]:
+    counts, edges = np.histogram(logs, bins=60)
+    mean, std = float(logs.mean()), float(logs.std())
+    standard = np.sort((logs - mean) / std)
+    normal = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in standard])
+    return {
+        "low": float(edges[0]),
+        "high": float(edges[-1]),
+        "mean": mean,
+        "std": std,
+        "skewness": float((standard**3).mean()),
+        "excess_kurtosis": float((standard**4).mean() - 3),
+        "ks": float(np.abs(np.arange(1, logs.size + 1) / logs.size - normal).max()),
+        "counts": counts.tolist(),
+    }
 
 
 def layer_entry(name: str, kind: str, shape: tuple[int, ...], bits: int | None, rng: Any) -> Any:

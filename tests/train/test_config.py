@@ -1,11 +1,13 @@
+import inspect
 from dataclasses import dataclass, fields, replace
 
 import pytest
 
+from rung.optim import LMD
 from rung.train import RECIPES, get_recipe, with_settings
 from rung.train.config import OPTIMIZERS, default_optimizer, fingerprint, setting_names
 from rung.train.fields import Count, check_fields
-from rung.train.optimizer_options import AdamOptions, SGDOptions
+from rung.train.optimizer_options import AdamOptions, LMDOptions, SGDOptions
 from rung.train.recipe_options import CharacterOptions
 
 
@@ -73,9 +75,9 @@ def test_bbit_madam_needs_a_known_ladder():
         replace(digits("bbit-madam"), format="lns8")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "madam", "lns-madam"])
-def test_all_other_optimizers_compute_in_an_lns_and_refuse_a_ladder(optimizer):
-    for name in ("lns8", "lns6_b4", None):
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "madam", "lns-madam", "lmd"])
+def test_all_other_optimizers_compute_in_a_format_and_refuse_a_ladder(optimizer):
+    for name in ("lns8", "lns6_b4", "mxfp6_e3m2", "mxfp4_k16+ceil", "bf16", "fp8_e4m3", None):
         assert replace(digits(optimizer), format=name).compute_format == name
     with pytest.raises(ValueError, match=f"got format='ladder8' with optimizer='{optimizer}'.*lns"):
         replace(digits(optimizer), format="ladder8")
@@ -83,19 +85,21 @@ def test_all_other_optimizers_compute_in_an_lns_and_refuse_a_ladder(optimizer):
         replace(digits(optimizer), format="lnsx")
 
 
-def test_an_lns_chooses_its_optimizer():
-    assert [default_optimizer(name) for name in (None, "ladder4", "lns8", "lns6_b4", "none")] == [
-        "bbit-madam",
-        "bbit-madam",
-        "lns-madam",
-        "lns-madam",
-        "bbit-madam",
-    ]
+@pytest.mark.parametrize(
+    ("optimizer", "names"),
+    [
+        ("bbit-madam", (None, "none", "ladder4", "lnsx")),
+        ("lns-madam", ("lns8", "lns6_b4")),
+        ("lmd", ("mxfp6_e3m2", "mxfp4", "mxfp4_k16", "mxint8", "bf16", "fp8_e5m2")),
+    ],
+)
+def test_a_format_chooses_its_optimizer(optimizer, names):
+    assert {default_optimizer(name) for name in names} == {optimizer}
 
 
 def test_only_an_lns_can_be_the_format_of_updates():
     for optimizer in OPTIMIZERS:
-        if optimizer == "bbit-madam":
+        if optimizer in ("bbit-madam", "lmd"):
             continue
         config = with_settings(digits(optimizer), ["update_format=lns10"])
         assert config.update_format == "lns10"
@@ -103,7 +107,8 @@ def test_only_an_lns_can_be_the_format_of_updates():
             with_settings(config, ["update_format=ladder8"])
         with pytest.raises(ValueError, match="Unknown format 'float'; the formats are: .*lns16"):
             with_settings(config, ["update_format=float"])
-    assert with_settings(config, ["update_format=lns12"]).update_format == "lns12"
+    assert with_settings(digits("madam"), ["update_format=lns12"]).update_format == "lns12"
+    assert digits("lmd").update_format is None
     assert digits("adamw").update_format is None
     assert digits("bbit-madam").update_format is None
     assert digits("lns-madam").update_format == "lns16"
@@ -113,7 +118,7 @@ def test_settings_of_layers_need_a_format_to_compute_in():
     lns = replace(digits(), format="lns8")
     settings = ["backward_format=lns10", "weight_scale=row", "float_layers=head"]
     assert with_settings(lns, settings).layers.backward_format == "lns10"
-    with pytest.raises(ValueError, match="`weight_scale` says how layers compute in an LNS; got"):
+    with pytest.raises(ValueError, match="`weight_scale` says how layers compute in a format; got"):
         with_settings(digits(), settings)
     with pytest.raises(ValueError, match="`backward_format` says how.*optimizer='bbit-madam'"):
         with_settings(digits("bbit-madam"), settings[:1])
@@ -135,6 +140,43 @@ def test_settings_of_layers_need_a_format_to_compute_in():
 def test_wrong_settings_are_refused(setting, text):
     with pytest.raises(ValueError, match=text):
         with_settings(digits(), [setting])
+
+
+def test_options_of_lmd_are_those_of_the_optimizer():
+    options, own = LMDOptions(), inspect.signature(LMD).parameters
+    for field in fields(options):
+        if field.name not in ("beta1", "beta2", "clip_norm"):
+            assert getattr(options, field.name) == own[field.name].default, field.name
+    assert own["betas"].default is None
+    assert (options.beta1, options.beta2) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (["beta1=0.5"], "`beta1` and `beta2` must be given together.*beta1=0.5 and beta2=None"),
+        (["state=fp16"], "`state` must be fp32, bf16 or the name of an LNS; got 'fp16'"),
+        (["state=ladder8"], "`state` must be fp32, bf16 or the name of an LNS; got 'ladder8'"),
+        (["state=mxfp4"], "`state` must be fp32, bf16 or the name of an LNS; got 'mxfp4'"),
+        (["parts_format=mxfp5"], "Unknown format 'mxfp5'; the formats are: .*mxfp6_e3m2"),
+        (["prior=uniform"], "`prior` must be one of lognormal, exponential, gaussian, constant"),
+        (["update=adam"], "`update` must be one of sign, rms; got 'adam'"),
+        (["evaluate=sample"], "`evaluate` must be one of mean, median; got 'sample'"),
+        (["samples=0"], "`samples` must be an integer at least 1; got 0"),
+        (["sigma=-1"], "`sigma` must be a number at least 0; got -1"),
+        (["offset=0"], "`offset` must be a number greater than 0; got 0"),
+        (["reach=0"], "`reach` must be a number greater than 0 or none; got 0"),
+    ],
+)
+def test_wrong_options_of_lmd_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        with_settings(digits("lmd"), settings)
+
+
+def test_medians_may_be_codes():
+    options = with_settings(digits("lmd"), ["state=lns16", "beta1=0.5", "beta2=0.8"])
+    assert options.optimizer_options.state == "lns16"
+    assert options.optimizer_options.beta2 == 0.8
 
 
 def test_choices_are_listed():
@@ -205,6 +247,18 @@ def test_checkpoints_from_before_lns_still_fit():
     now = fingerprint(digits())
     assert {name for name in now if now[name] != old.get(name)} == set()
     assert old.keys() <= now.keys()
+
+
+def test_what_shapes_a_cosine_counts_only_there():
+    config = digits()
+    assert fingerprint(config).keys().isdisjoint({"warmup_steps", "final_lr_share"})
+    shaped = with_settings(config, ["warmup_steps=5", "final_lr_share=0.1"])
+    assert fingerprint(shaped)["warmup_steps"] == 5
+    assert fingerprint(shaped)["final_lr_share"] == 0.1
+    for schedule in ("constant", "plateau"):
+        assert fingerprint(replace(shaped, schedule=schedule)) == fingerprint(
+            replace(config, schedule=schedule)
+        )
 
 
 def test_a_field_of_another_class_is_named():

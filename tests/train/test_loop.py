@@ -1,6 +1,7 @@
 import json
 import math
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from rung.optim import state_bytes
 from rung.train import loop, run
 from rung.train.config import OPTIMIZERS
 from rung.train.interrupt import Interrupt
+from rung.train.tasks import WindowTask
 
 
 def lines(folder):
@@ -49,7 +51,7 @@ def test_a_run_folder_holds_what_the_schema_says(tiny, recorder, tmp_path, optim
     assert [line["step"] for line in lines(out) if line["kind"] == "eval"] == [6, 12]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "bbit-madam", "lns-madam"])
+@pytest.mark.parametrize("optimizer", ["adamw", "bbit-madam", "lns-madam", "lmd"])
 def test_diagnostics_describe_every_parameter(tiny, tmp_path, optimizer):
     out = tmp_path / "run"
     summary = run(tiny(optimizer), out)
@@ -66,7 +68,7 @@ def test_diagnostics_describe_every_parameter(tiny, tmp_path, optimizer):
         assert sum(histogram["counts"]) + histogram["zeros"] == layer["numel"]
         assert layer["angle"] is None or 0 <= layer["angle"] <= math.pi / 2
         coded = layer["format"] in ("ladder8", "lns16")
-        assert coded == (optimizer != "adamw" and len(layer["shape"]) > 1)
+        assert coded == ("madam" in optimizer and len(layer["shape"]) > 1)
         assert layer["kind"] in ("Embedding", "Linear", "LayerNorm")
         assert (layer["rungs"] is not None) == coded
         if coded:
@@ -115,6 +117,142 @@ def test_a_run_in_float32_has_no_layers_in_its_record(tiny, tmp_path):
     run(tiny("lns-madam", format=None, epochs=1), tmp_path / "run")
     config = read(tmp_path / "run", "config.json")
     assert (config["format"], config["update_format"], config["layers"]) == (None, "lns16", None)
+
+
+@pytest.mark.parametrize("fmt", ["mxfp6_e3m2", "mxfp4", "bf16", "lns8"])
+def test_lmd_trains_in_any_format(tiny, recorder, tmp_path, fmt):
+    out, display = tmp_path / "run", recorder()
+    assert run(tiny("lmd", format=fmt), out, display=display)["status"] == "finished"
+    assert f"compute in {fmt} " in display.lines[1]
+    assert read(out, "config.json")["format"] == fmt
+
+
+def test_lmd_logs_its_medians_at_the_start_and_at_each_evaluation(tiny, tmp_path):
+    out = tmp_path / "run"
+    run(tiny("lmd"), out)
+    records = [line for line in lines(out) if line["kind"] == "medians"]
+    assert [record["step"] for record in records] == [0, 6, 12]
+    layers = {layer["name"]: layer for layer in read(out, "diagnostics.json")["layers"]}
+    for record in records:
+        names = [tensor["name"] for tensor in record["tensors"]]
+        assert names == [name for name, layer in layers.items() if len(layer["shape"]) > 1]
+        for tensor in record["tensors"]:
+            for side in (tensor["positive"], tensor["negative"]):
+                assert len(side["counts"]) == 60
+                assert sum(side["counts"]) == tensor["numel"] == layers[tensor["name"]]["numel"]
+                assert side["low"] < side["mean"] < side["high"]
+                assert 0 < side["ks"] < 1
+    first, last = (record["tensors"][0]["positive"] for record in (records[0], records[-1]))
+    assert first != last
+
+
+def test_histograms_of_many_and_of_large_tensors_take_a_sample(tiny, tmp_path, monkeypatch):
+    from rung.train import medians
+
+    assert medians.spread(list(range(30)), 4) == [0, 10, 19, 29]
+    assert medians.spread([1, 2, 3], 4) == [1, 2, 3]
+    monkeypatch.setattr(medians, "_TENSORS_OF_A_KIND", 2)
+    monkeypatch.setattr(medians, "_VALUES", 50)
+    run(tiny("lmd", epochs=1), tmp_path / "run")
+    record = next(line for line in lines(tmp_path / "run") if line["kind"] == "medians")
+    kinds = [tensor["kind"] for tensor in record["tensors"]]
+    assert sorted(kinds) == ["Embedding", "Embedding", "Linear", "Linear"]
+    for tensor in record["tensors"]:
+        assert 25 < sum(tensor["positive"]["counts"]) <= 50
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The session of a run, and a place for what its loss does instead."""
+    kept = {"calls": 0, "do": lambda outputs, loss: loss}
+    build, make = loop.build, WindowTask.loss
+
+    def keep(*arguments):
+        kept["session"] = build(*arguments)
+        return kept["session"]
+
+    def loss(self, outputs, targets):
+        if not outputs.requires_grad:
+            return make(self, outputs, targets)
+        kept["calls"] += 1
+        return kept["do"](outputs, make(self, outputs, targets))
+
+    monkeypatch.setattr(loop, "build", keep)
+    monkeypatch.setattr(WindowTask, "loss", loss)
+    return kept
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_lmd_sees_samples_in_a_step_and_its_point_outside(tiny, tmp_path, samples, watched):
+    seen = []
+
+    def note(outputs, loss):
+        seen.append(watched["session"].optimizer.sampling)
+        return loss
+
+    watched["do"] = note
+    run(tiny("lmd", f"samples={samples}", epochs=1), tmp_path / "run")
+    # The last one is the diagnosis, at the point.
+    assert seen == [True] * 6 * samples + [False]
+
+
+def test_divergence_inside_a_step_of_lmd_leaves_its_point(tiny, tmp_path, watched):
+    sample = {}
+
+    def explode(outputs, loss):
+        if watched["calls"] != 3:
+            return loss
+        for name, parameter in watched["session"].model.named_parameters():
+            sample[name] = parameter.detach().clone()
+        return loss * float("nan")
+
+    watched["do"] = explode
+    summary = run(tiny("lmd", epochs=1), tmp_path / "run")
+    assert summary["reason"] == "the training loss became nan at step 3"
+    model, optimizer = watched["session"].model, watched["session"].optimizer
+    assert not optimizer.sampling
+    now = {name: p.detach().clone() for name, p in model.named_parameters()}
+    assert any(not torch.equal(now[name], sample[name]) for name in now)
+    with optimizer.evaluated("mean"):
+        assert all(torch.equal(now[name], p) for name, p in model.named_parameters())
+
+
+def test_the_largest_gradient_norm_holds_for_every_sample_of_lmd(tiny, tmp_path, monkeypatch):
+    norms, clip = [], torch.nn.utils.clip_grad_norm_
+
+    def note(parameters, limit):
+        parameters = list(parameters)
+        clip(parameters, limit)
+        norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in parameters])))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", note)
+    run(tiny("lmd", "clip_norm=0.01", "samples=2", epochs=1), tmp_path / "run")
+    assert len(norms) == 12
+    assert max(norms) <= 0.01 * 1.001
+
+
+def test_a_classifier_of_images_gets_its_posterior_scored(tmp_path):
+    from rung.train import get_recipe, with_settings
+
+    config = replace(get_recipe("digits-mlp").configure("lmd"), epochs=2, threads=1)
+    config = with_settings(config, ["train_examples=256", "eval_batch_size=100"])
+    summary = run(config, tmp_path / "run")
+    found = summary["posterior"]
+    assert found["samples"] == 8
+    for scores in (found, found["mean"], found["median"]):
+        assert 0 < scores["loss"] < 3
+        assert 0 < scores["metric"] <= 1
+        assert 0 < scores["ece"] < 1
+    # Parameters hold the mean between steps.
+    assert found["mean"]["loss"] == pytest.approx(summary["loss"]["eval"], rel=1e-4)
+    assert found["mean"]["metric"] == pytest.approx(summary["metric"]["final"])
+    assert found["loss"] != found["mean"]["loss"] != found["median"]["loss"]
+
+
+def test_other_optimizers_and_tasks_have_no_posterior(tiny, tmp_path):
+    assert "posterior" not in run(tiny("lmd", epochs=1), tmp_path / "text")
+    assert "posterior" not in run(tiny("adamw", epochs=1), tmp_path / "adamw")
+    assert all(line["kind"] != "medians" for line in lines(tmp_path / "adamw"))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -190,14 +328,12 @@ def test_a_loss_above_the_bound_is_divergence(tiny, tmp_path):
 
 def test_gradients_that_stay_infinite_are_divergence(tiny, tmp_path, monkeypatch):
     # The loss is fine but its gradient is not: every step is skipped.
-    from rung.train.tasks import CharacterTask
-
-    loss = CharacterTask.loss
+    loss = WindowTask.loss
 
     def steep(self, outputs, targets):
         return loss(self, outputs, targets) + 0 * (outputs - outputs).sqrt().sum()
 
-    monkeypatch.setattr(CharacterTask, "loss", steep)
+    monkeypatch.setattr(WindowTask, "loss", steep)
     with pytest.warns(UserWarning, match="this step was skipped"):
         summary = run(tiny("madam"), tmp_path / "run")
     assert summary["status"] == "diverged"

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from rung import formats
-from rung.optim import BBitMadam, LNSMadam, Madam, QuantizedUpdate
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate
 from rung.tensor import CodedTensor
 from rung.train import get_recipe, with_settings
 from rung.train.config import OPTIMIZERS
@@ -35,8 +36,12 @@ def test_every_optimizer_takes_a_step_on_a_model_with_norms(name):
     assert (stored is not None) == (name in ("bbit-madam", "lns-madam"))
     optimizer = build_optimizer(made, network)
     assert lrs(optimizer)[0] == made.lr
-    network(torch.ones(3, 4)).square().mean().backward()
-    optimizer.step()
+
+    def closure():
+        network(torch.ones(3, 4)).square().mean().backward()
+        return 0.0
+
+    optimizer.step(closure)
 
 
 def test_options_reach_the_optimizer():
@@ -70,6 +75,33 @@ def test_options_reach_lns_madam():
     assert weight.format == formats.get("lns12")
     root_mean_square = model()[0].weight.square().mean().sqrt()
     torch.testing.assert_close(weight.scale, made.optimizer_options.scale_bound * root_mean_square)
+
+
+def test_options_reach_lmd():
+    given = {
+        "sigma": "0.2",
+        "prior": "exponential",
+        "regularization": "0.3",
+        "reach": "0.7",
+        "offset": "0.05",
+        "entropy": "true",
+        "update": "rms",
+        "clip": "2.5",
+        "samples": "3",
+        "evaluate": "median",
+        "state": "bf16",
+        "parts_format": "mxfp4",
+    }
+    settings = [f"{name}={value}" for name, value in given.items()]
+    made = config("lmd", *settings, "beta1=0.4", "beta2=0.6", "additive_lr=0.5", lr=0.02, seed=4)
+    lmd = build_optimizer(made, model())
+    assert isinstance(lmd, LMD)
+    assert lrs(lmd) == [0.02, 0.5]
+    group = lmd.param_groups[0]
+    assert group["betas"] == (0.4, 0.6)
+    assert group["seed"] == 4
+    assert {str(group[name]).lower() for name in given} == {value for value in given.values()}
+    assert build_optimizer(config("lmd"), model()).param_groups[0]["betas"] is None
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "madam"])
@@ -108,6 +140,41 @@ def test_schedules_move_a_quantized_update(schedule):
 def test_the_cosine_goes_from_one_to_zero_but_not_below_its_floor():
     assert [cosine(10, 0.0)(step) for step in (0, 5, 10, 12)] == pytest.approx([1, 0.5, 0, 0])
     assert cosine(10, 0.25)(10) == 0.25
+
+
+def test_a_warm_up_rises_linearly_and_the_cosine_ends_at_its_share():
+    share = cosine(14, 0.0, warmup=4, last=0.1)
+    assert [share(step) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert [share(step) for step in (4, 9, 14, 20)] == pytest.approx([1, 0.55, 0.1, 0.1])
+    assert cosine(14, 0.3, warmup=4, last=0.1)(0) == 0.3
+    assert cosine(14, 0.3, warmup=4, last=0.1)(14) == 0.3
+    plain = [0.5 * (1.0 + math.cos(math.pi * step / 7)) for step in range(8)]
+    assert [cosine(7, 0.0)(step) for step in range(8)] == plain
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_warm_up_reaches_every_optimizer(name):
+    network = model()
+    made = config(name, "warmup_steps=3", "final_lr_share=0.5", lr=0.05)
+    store_weights(made, network)
+    optimizer = build_optimizer(made, network)
+    moving = build_schedule(made, optimizer, 10)
+    seen = []
+    for _ in range(11):
+        seen.append(lrs(optimizer)[0] / 0.05)
+        optimizer._opt_called = True  # the order of steps is not what this is about
+        moving.step()
+    assert seen[:4] == pytest.approx([0.25, 0.5, 0.75, 1])
+    assert seen[-1] == pytest.approx(0.5)
+    assert max(seen) == seen[3]
+
+
+def test_a_warm_up_must_end_before_the_run():
+    made = config("adamw", "warmup_steps=10")
+    with pytest.raises(ValueError, match="`warmup_steps` must be less than the steps .*got 10 of"):
+        build_schedule(made, build_optimizer(made, model()), 10)
+    constant = replace(made, schedule="constant")
+    build_schedule(constant, build_optimizer(constant, model()), 10)
 
 
 def test_all_groups_keep_their_ratio_under_every_schedule():

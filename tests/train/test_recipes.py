@@ -1,4 +1,5 @@
 import pickle
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,10 @@ import torch
 from rung import nn
 from rung.train import RECIPES, get_recipe, run, with_settings
 from rung.train.session import build
+from rung.train.task import Streams
 
+# What is small in every transformer of the new recipes; a warm-up must be shorter than the run.
+TINY = ["width=8", "heads=2", "layers=1", "batch_size=4", "warmup_steps=1"]
 RANDOM = np.random.default_rng(0)
 
 
@@ -44,16 +48,60 @@ def write_wikitext(folder):
         (folder / f"wiki.{part}.tokens").write_text(line * repeats)
 
 
+def write_token_files(folder):
+    for name, count in (("train.bin", 400), ("val.bin", 60)):
+        RANDOM.integers(0, 50, count).astype("<u2").tofile(folder / name)
+
+
+def write_images(folder):
+    image = pytest.importorskip("PIL.Image")
+    for part, count in (("train", 6), ("val", 2)):
+        for name in ("cat", "dog"):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = RANDOM.integers(0, 256, (12, 10 + index, 3), dtype=np.uint8)
+                image.fromarray(pixels).save(folder / part / name / f"{index}.png")
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
 SMALL = {
     "digits-cnn": (None, ["train_examples=64"], "accuracy", "test"),
     "digits-mlp": (None, ["train_examples=64"], "accuracy", "test"),
+    "digits-vit": (
+        None,
+        ["width=8", "heads=2", "layers=1", "steps_per_epoch=3"],
+        "accuracy",
+        "test",
+    ),
     "fashion-resnet18": (write_fashion, ["width=2", "batch_size=8"], "error", "test"),
     "cifar10-resnet18": (write_cifar10, ["width=2", "batch_size=8"], "error", "test"),
     "cifar100-resnet18": (write_cifar100, ["width=2", "batch_size=4"], "error", "test"),
+    "cifar10-vit": (write_cifar10, TINY, "accuracy", "test"),
+    "folder-vit": (
+        write_images,
+        [*TINY, "image_size=8", "resize=10", "patch=4"],
+        "accuracy",
+        "test",
+    ),
     "wikitext2-transformer": (
         write_wikitext,
         ["width=8", "feed_forward=8", "batch_size=4", "window=5", "train_tokens=400"],
         "perplexity",
+        "valid",
+    ),
+    "words-gpt": (
+        write_wikitext,
+        [*TINY, "context=5", "steps_per_epoch=3", "train_tokens=400"],
+        "perplexity",
+        "valid",
+    ),
+    "tokens-gpt": (
+        write_token_files,
+        [*TINY, "context=5", "steps_per_epoch=3", "vocabulary_size=50"],
+        "loss_per_token",
         "valid",
     ),
     "chars-gpt": (
@@ -138,7 +186,7 @@ def test_recipes_without_embedded_data_say_which_files_they_need(name, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["digits-cnn", "digits-mlp"])
+@pytest.mark.parametrize("name", ["digits-cnn", "digits-mlp", "digits-vit"])
 def test_digits_read_no_folder(tmp_path, name):
     config = replace(get_recipe(name).configure("sgd"), data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="has its data embedded and reads no files; got data_dir="):
@@ -158,3 +206,91 @@ def test_a_text_must_fill_its_columns(tmp_path):
     config = with_settings(replace(config, data_dir=str(tmp_path)), ["train_tokens=30"])
     with pytest.raises(ValueError, match="at least two tokens per column; got 30 tokens and batch"):
         run(config, tmp_path / "run")
+
+
+RESUMED = ["digits-vit", "folder-vit", "words-gpt", "tokens-gpt"]
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(name, tmp_path, recorder):
+    config = replace(small(name, "madam", tmp_path), epochs=2)
+
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "parts", display=recorder(at=4, act=interrupt))
+    parts = run(config, tmp_path / "parts", resume=True)
+    assert parts["metric"] == whole["metric"]
+    assert parts["loss"] == whole["loss"]
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 3), (7, 1), (4, 2)])
+def test_an_epoch_of_images_has_exactly_the_steps_that_were_asked_for(
+    steps, epochs, tmp_path, recorder
+):
+    config = small("digits-vit", "sgd", tmp_path)
+    config = with_settings(config, ["train_examples=70", f"steps_per_epoch={steps}"])
+    display = recorder()
+    run(replace(config, epochs=epochs), tmp_path / "run", display=display)
+    assert len(display.steps) == steps * epochs
+
+
+def test_resumed_batches_of_repeated_passes_are_those_of_the_whole_epoch(tmp_path):
+    config = with_settings(
+        small("digits-vit", "sgd", tmp_path), ["train_examples=70", "steps_per_epoch=7"]
+    )
+    task = get_recipe("digits-vit").build(config)
+
+    def streams():
+        return Streams(torch.Generator().manual_seed(1), torch.Generator().manual_seed(2))
+
+    whole = list(task.batches(streams(), 0))
+    assert [len(labels) for _, labels in whole] == [32, 32, 6, 32, 32, 6, 32]
+    for start in range(8):
+        rest = list(task.batches(streams(), start))
+        for (_, labels), (_, expected) in zip(rest, whole[start:], strict=True):
+            assert torch.equal(labels, expected)
+
+
+def test_language_models_validate_on_the_tokens_that_were_asked_for(tmp_path):
+    config = with_settings(small("tokens-gpt", "sgd", tmp_path), ["eval_tokens=21"])
+    task = get_recipe("tokens-gpt").build(config)
+    assert len(task.valid) == 21
+    assert task.source.endswith("; validates on the first 21")
+    seen = []
+
+    def model(tokens):
+        seen.append(tokens)
+        return torch.zeros(*tokens.shape, 50)
+
+    result = task.evaluate(model, torch.device("cpu"))
+    assert torch.equal(torch.cat(seen).flatten(), task.valid[:20].long())
+    assert result.loss == pytest.approx(np.log(50), abs=1e-5)
+    with pytest.raises(ValueError, match="must each be longer than the context; got 400 and 5 tok"):
+        get_recipe("tokens-gpt").build(with_settings(config, ["eval_tokens=5"]))
+
+
+def test_sizes_of_a_preset_hold_unless_others_are_given():
+    task = get_recipe("digits-vit")
+    config = with_settings(task.configure("sgd"), ["width=32"])
+    model = task.build(config).model()
+    assert (len(model.blocks), model.head.in_features) == (4, 32)
+    assert model.blocks[0].attention.heads == 4
+    with pytest.raises(ValueError, match="`preset` must be one of vit_digits, vit_tiny, vit_small"):
+        with_settings(config, ["preset=vit_huge"])
+
+
+def test_images_that_patches_do_not_fill_are_refused_before_they_are_read(tmp_path):
+    config = small("folder-vit", "sgd", tmp_path)
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="multiple of `patch`.*image_size=8 and patch=3"):
+        run(with_settings(config, ["patch=3"]), tmp_path / "run")
+    with pytest.raises(ValueError, match="`resize` must be at least `image_size`; got resize=7"):
+        with_settings(config, ["resize=7"])
+
+
+def test_a_damaged_image_stops_a_run_before_it_begins(tmp_path):
+    config = small("folder-vit", "sgd", tmp_path)
+    (tmp_path / "val" / "dog" / "1.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"dog/1\.png must be an image that Pillow can decode"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -62,6 +62,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tiny, recorder, tmp_path, optimi
         ("adamw", ["update_format=lns10", "backward_rounding=stochastic"]),
         ("sgd", ["update_format=lns10", "update_rounding=stochastic"]),
         ("madam", ["update_format=lns12", "update_rounding=stochastic"]),
+        ("lmd", ["samples=2", "state=bf16"]),
+        ("lmd", ["state=lns16", "evaluate=median"]),
     ],
 )
 def test_random_rounding_goes_on_bit_for_bit(tiny, recorder, tmp_path, optimizer, settings):
@@ -206,7 +208,7 @@ def test_a_truncated_checkpoint_or_metrics_file_stops_a_resume(tiny, tmp_path):
     assert (out / "metrics.jsonl").read_bytes() == lines[:-10]
 
 
-@pytest.mark.parametrize("optimizer", ["bbit-madam", "lns-madam"])
+@pytest.mark.parametrize("optimizer", ["bbit-madam", "lns-madam", "lmd"])
 def test_a_run_killed_amid_an_epoch_goes_on_bit_for_bit(tiny, tmp_path, optimizer):
     # Many steps of one epoch, with a checkpoint after each: the kill falls somewhere among them.
     config = tiny(optimizer, "steps_per_epoch=30", "checkpoint_minutes=0", epochs=2)

@@ -95,6 +95,13 @@ def test_32_bits_are_float32_weights(grid):
             cells_of(grid(optimizer, bits=(32,)))
 
 
+def test_lmd_takes_no_format_of_the_update(grid):
+    (cell,) = cells_of(grid("lmd", bits=(32,)))
+    assert cell.config.update_format is None
+    with pytest.raises(ValueError, match="'lmd' does not have: .*got bits=10.*state=lns10 in a"):
+        cells_of(grid("lmd", bits=(10,)))
+
+
 def test_a_format_is_that_of_all_runs_and_none_is_float32(grid):
     cells = cells_of(grid("adamw", "lns-madam", format="lns6"))
     assert [cell.config.format for cell in cells] == ["lns6", "lns6"]
@@ -113,7 +120,8 @@ def test_the_command_of_a_cell_makes_the_same_configuration(grid, monkeypatch):
     monkeypatch.setattr(sys.modules["rung.cli.app"], "run", note)
     cells = cells_of(
         grid("sgd", "lns-madam", bits=(12,), seeds=(2,), settings=["momentum=0.5"])
-    ) + cells_of(grid("bbit-madam", "adamw", lrs=(0.03,), schedule="constant"))
+    ) + cells_of(grid("bbit-madam", "adamw", "lmd", lrs=(0.03,), schedule="constant"))
+    cells += cells_of(grid("lmd", "adamw", format="mxfp6_e3m2", settings=["sigma=0.2"]))
     for cell in cells:
         assert main(shlex.split(cell.command)[1:]) == 2
     assert seen == [cell.config for cell in cells]
@@ -130,7 +138,7 @@ def test_the_command_of_a_cell_makes_the_same_configuration(grid, monkeypatch):
         ({"bits": (16, 33)}, "`bits` must be .* to 16 for optimizer 'sgd', or 32 .*; got 33"),
         ({"epochs": 0}, "`epochs` must be an integer at least 1; got 0"),
         ({"schedule": "step"}, "one of plateau, cosine, constant; got 'step'"),
-        ({"format": "int8"}, "Unknown format 'int8'"),
+        ({"format": "int99"}, "Unknown format 'int99'"),
         ({"settings": ["momentun=0.5"]}, "Unknown setting 'momentun'"),
         ({"settings": ["momentum"]}, "A setting has the form KEY=VALUE; got 'momentum'"),
         ({"settings": ["momentum=2"]}, "`momentum` must be"),

@@ -57,15 +57,17 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(OPTIMIZERS)}; default {DEFAULT_OPTIMIZER}, or lns-madam "
-            "with an LNS in --format."
+            help=f"One of {', '.join(OPTIMIZERS)}; default {DEFAULT_OPTIMIZER}, with an LNS in "
+            "--format lns-madam, with a float or MX format lmd."
         ),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
-            help="bbit-madam: ladder of the weights, ladder2 to ladder16. All others: LNS in which "
-            "every layer computes, lns4 to lns16 or e.g. lns6_b4; none computes in float32."
+            help="bbit-madam: ladder of the weights, ladder2 to ladder16. All others: format in "
+            "which every layer computes: an LNS (lns4 to lns16 or e.g. lns6_b4), a float (bf16, "
+            "fp8_e4m3, ...) or an MX format (mxfp8_e4m3, mxfp6_e3m2, mxfp4, ...); none computes in "
+            "float32."
         ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,

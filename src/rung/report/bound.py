@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rung.report import numbers
-from rung.report.facts import in_nats, in_octaves, is_multiplicative
+from rung.report.facts import in_nats, in_octaves, is_difference, is_multiplicative
 from rung.report.run import Run
 
 
@@ -38,10 +38,15 @@ def judge(run: Run) -> Verdict | None:
         )
     shown = f"the Theorem 1 bound of {numbers.rate(bound)}"
     if not is_multiplicative(run):
+        does = (
+            "multiplies two parts of each, whose difference may change by any factor"
+            if is_difference(run)
+            else "adds to them"
+        )
         return Verdict(
             "none",
             f"Theorem 1 does not apply to {run.config['optimizer']}.",
-            "It is about steps that multiply the weights, and this optimizer adds to them. For a "
+            f"It is about steps that multiply the weights, and this optimizer {does}. For a "
             f"multiplicative optimizer {shown} would hold at step {step}.",
         )
     first = in_nats(run, run.config.get("lr"))

@@ -122,6 +122,11 @@ def is_multiplicative(run: Run) -> bool:
     return MULTIPLICATIVE in run.config["optimizer"].lower()
 
 
+def is_difference(run: Run) -> bool:
+    """Whether weights are differences of two numbers that the optimizer multiplies."""
+    return bool(run.config["optimizer"] == "lmd")
+
+
 def formats_of(run: Run) -> str:
     """Formats of a run: ``ladder8``, ``lns8, lns16 weights``; empty where all is float32."""
     weights = run.config.get("update_format")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rung import extras
-from rung.report import angles, curves, memory, numbers, rungs, style, weights
+from rung.report import angles, curves, medians, memory, numbers, rungs, style, weights
 from rung.report.atomic import write_atomically
 from rung.report.bound import judge
 from rung.report.facts import (
@@ -31,6 +31,7 @@ FIGURES: dict[str, tuple[str, Callable[[Run], "Figure | None"]]] = {
     "memory": ("Bytes per weight of every part of the model", memory.draw),
     "rungs": ("Rungs in use", rungs.draw),
     "weights": ("Distribution of ln|w| in every layer", weights.draw),
+    "medians": ("Logarithms of w+ and w- beside a normal distribution", medians.draw),
     "angles": ("Learning rate and the bound of Theorem 1 for every layer", angles.draw),
 }
 """Name of the picture: its title, and what draws it (None where the run lacks the numbers)."""
@@ -119,6 +120,8 @@ def page_of(run: Run, svgs: dict[str, str]) -> dict[str, Any]:
         "verdict": judge(run),
         "parts": part_rows(run),
         "layers": layer_rows(run),
+        "medians": medians.rows(run),
+        "drawn_tensors": medians.MOST_TENSORS,
         "binned": max((rungs_per_bin(ladder) for ladder in ladders), default=1),
         "drawn_rows": weights.MOST_ROWS,
         "drawn_panels": rungs.MOST_PANELS,
@@ -149,6 +152,13 @@ def tiles_of(run: Run) -> list[Tile]:
         tiles.append(Tile("bytes per weight", f"{weight + state:.2f}", parts))
         size = numbers.byte_size(whole.weight_bytes + whole.state_bytes)
         tiles.append(Tile("weights", numbers.compact(whole.numel), f"{size} with state"))
+    posterior = run.summary.get("posterior") if run.summary else None
+    if posterior:
+        error = numbers.percent(posterior["ece"], 2)
+        note = f"mean of {posterior['samples']} samples; " + ", ".join(
+            f"{point} {numbers.percent(posterior[point]['ece'], 2)}" for point in ("mean", "median")
+        )
+        tiles.append(Tile("calibration error", error, note))
     if run.summary is not None:
         time = run.summary["time"]
         step = time["ms_per_step"]

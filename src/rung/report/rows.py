@@ -21,17 +21,30 @@ _OPTIMIZER_OPTIONS = frozenset(
         "beta2",
         "clip",
         "clip_norm",
+        "entropy",
+        "evaluate",
         "init",
         "momentum",
+        "offset",
+        "parts_format",
+        "prior",
+        "reach",
+        "regularization",
         "rounding",
+        "samples",
         "scale_bound",
+        "sigma",
         "signs",
         "state",
+        "update",
         "update_format",
         "update_rounding",
         "weight_decay",
+        "weight_scaled",
     ]
 )
+# Runs of an older Rung lack these too.
+_NO_EFFECT_AT_ZERO = ("warmup_steps", "final_lr_share", "steps_per_epoch")
 _CONDITIONS = ("data", "epochs", "schedule", "batch_size")
 
 
@@ -107,6 +120,9 @@ def settings_of(run: Run) -> dict[str, Any]:
     if run.config.get("update_format") is None:
         # Runs of an older Rung lack these options.
         chosen = {name: chosen[name] for name in chosen if not name.startswith("update_")}
+    for name in _NO_EFFECT_AT_ZERO:
+        if not chosen.get(name):
+            chosen.pop(name, None)
     chosen |= run.config.get("layers") or {}
     fixed = {name: run.config.get(name) for name in ("recipe", *_CONDITIONS)}
     return chosen | fixed

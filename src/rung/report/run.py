@@ -44,6 +44,11 @@ class Run:
         """Evaluation records by step, the latest of each step and split."""
         return self._latest("eval")
 
+    @property
+    def medians_records(self) -> list[dict[str, Any]]:
+        """Histograms of LMD's medians by step; none for another optimizer."""
+        return self._latest("medians")
+
     def _latest(self, kind: str) -> list[dict[str, Any]]:
         records = {(r["step"], r.get("split", "")): r for r in self.metrics if r["kind"] == kind}
         return [records[key] for key in sorted(records)]
@@ -152,7 +157,11 @@ def _check_histograms(diagnostics: dict[str, Any], path: Path) -> None:
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    specs = {"train": schema.TRAIN_RECORD, "eval": schema.EVAL_RECORD}
+    specs = {
+        "train": schema.TRAIN_RECORD,
+        "eval": schema.EVAL_RECORD,
+        "medians": schema.MEDIANS_RECORD,
+    }
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         where = f"{path} line {number}"

@@ -40,6 +40,23 @@ CONFIG = {
 TRAIN_RECORD = {"step": int, "loss": _NULLABLE, "lr?": _NULLABLE}
 EVAL_RECORD = {"step": int, "split": str, "loss": _NULLABLE, "metric": dict}
 
+_MEDIANS = {
+    "low": _NUMBER,
+    "high": _NUMBER,
+    "counts": [int],
+    "mean": _NUMBER,
+    "std": _NUMBER,
+    "skewness": _NULLABLE,
+    "excess_kurtosis": _NULLABLE,
+    "ks": _NULLABLE,
+}
+MEDIANS_RECORD = {
+    "step": int,
+    "tensors": [
+        {"name": str, "kind": str, "numel": int, "positive": _MEDIANS, "negative": _MEDIANS}
+    ],
+}
+
 DIAGNOSTICS = {
     "step": int,
     "lr": _NULLABLE,
@@ -69,6 +86,8 @@ DIAGNOSTICS = {
     ],
 }
 
+_SCORES = {"loss": _NULLABLE, "metric": _NULLABLE, "ece": _NULLABLE}
+
 SUMMARY = {
     "format_version": int,
     "status": str,
@@ -91,6 +110,7 @@ SUMMARY = {
     ],
     "time": {"seconds": _NULLABLE, "steps": int, "ms_per_step": _NULLABLE},
     "skipped_steps?": Maybe(int),
+    "posterior?": Maybe({"samples": int, **_SCORES, "mean": _SCORES, "median": _SCORES}),
 }
 
 

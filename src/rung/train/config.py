@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from rung import formats
 from rung.formats import LNS, Ladder
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
-from rung.train.layers import LayerOptions, layer_record
+from rung.train.layers import LayerOptions, layer_record, require_compute_format
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
+    LMDOptions,
     LNSMadamOptions,
     MadamOptions,
     OptimizerOptions,
@@ -30,6 +31,7 @@ OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "madam": MadamOptions,
     "bbit-madam": BBitMadamOptions,
     "lns-madam": LNSMadamOptions,
+    "lmd": LMDOptions,
 }
 """Names for ``--optimizer`` and the class of their options."""
 
@@ -46,8 +48,20 @@ _OWNERS = ("options", "optimizer_options", "layers")
 
 
 def default_optimizer(format: str | None) -> str:
-    """What trains when only a format is given: LNS-Madam for an LNS, else `DEFAULT_OPTIMIZER`."""
-    return "lns-madam" if (format or "").startswith("lns") else DEFAULT_OPTIMIZER
+    """What trains when only a format is given.
+
+    `DEFAULT_OPTIMIZER` for a ladder or none, LNS-Madam for an LNS, LMD for a float or microscaling
+    format. A name that no format has is left to `Config`, which refuses it.
+    """
+    if format is None or format == "none":
+        return DEFAULT_OPTIMIZER
+    try:
+        found = formats.get(format)
+    except ValueError:
+        return DEFAULT_OPTIMIZER
+    if isinstance(found, Ladder):
+        return DEFAULT_OPTIMIZER
+    return "lns-madam" if isinstance(found, LNS) else "lmd"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,18 +81,21 @@ class Config:
     """Options of the optimizer, of the class that `OPTIMIZERS` states."""
     options: RecipeOptions
     """Options of the recipe, of the class that its function uses."""
-    lr: Positive
+    lr: Positive | None
     """Learning rate of the weights; for Madam the typical change of ln|W| per step, for LNS-Madam
-    of log2|W|."""
+    of log2|W|, for LMD of ln m of both medians. None, with LMD only: what LMD takes for the run's
+    number of steps."""
     epochs: Count
     """Passes over the training data."""
     schedule: Schedule
-    """plateau: tenth of lr when the loss stalls; cosine: down to 0 at the end; constant."""
+    """plateau: tenth of lr when the loss stalls; cosine: down at the end, after a warm-up if the
+    recipe's options have one; constant."""
     format: str | None = None
-    """With B-bit Madam the ladder that the weights live in. With every other optimizer the LNS in
-    which all layers compute, forward and backward, or None for float32."""
+    """With B-bit Madam the ladder that the weights live in. With every other optimizer the format
+    in which all layers compute, or None for float32: an LNS forward and backward, a float or
+    microscaling (MX) format forward only unless `layers` says more."""
     layers: LayerOptions = LayerOptions()
-    """How an LNS in `format` is spread over the layers."""
+    """How the format that the layers compute in is spread over them."""
     seed: _Seed = 0
     """Seed of initialisation, signs, order of examples, augmentation, dropout and rounding."""
     data_dir: str | None = None
@@ -101,6 +118,11 @@ class Config:
                 f"`optimizer_options` must be {expected.__name__} for optimizer "
                 f"{self.optimizer!r}; got {type(self.optimizer_options).__name__}."
             )
+        if self.lr is None and self.optimizer != "lmd":
+            raise ValueError(
+                f"`lr` must be a number for optimizer {self.optimizer!r}; got None, which only "
+                "'lmd' takes: it chooses by the number of steps. Give one by --lr."
+            )
         _check_format(self.optimizer, self.format)
         if self.compute_format is None and self.layers != LayerOptions():
             changed = [
@@ -109,14 +131,14 @@ class Config:
                 if getattr(self.layers, field.name) != getattr(LayerOptions(), field.name)
             ]
             raise ValueError(
-                f"`{changed[0]}` says how layers compute in an LNS; got it with "
+                f"`{changed[0]}` says how layers compute in a format; got it with "
                 f"format={self.format!r} and optimizer={self.optimizer!r}. "
                 f"Give format={DEFAULT_LNS!r} too, or drop it."
             )
 
     @property
     def compute_format(self) -> str | None:
-        """Name of the LNS in which the layers compute; None for float32."""
+        """Name of the format in which the layers compute; None for float32."""
         return None if self.optimizer == "bbit-madam" else self.format
 
     @property
@@ -138,14 +160,16 @@ def _check_format(optimizer: str, name: str | None) -> None:
     if stores and not isinstance(found, Ladder):
         raise ValueError(
             "`format` must name a ladder for optimizer 'bbit-madam', whose weights live on it; got "
-            f"format={name!r}. To compute in it use --optimizer lns-madam, or any other optimizer."
+            f"format={name!r}. To compute in it use --optimizer lns-madam, lmd or any other one."
         )
-    if not stores and not isinstance(found, LNS):
+    if not stores and isinstance(found, Ladder):
         raise ValueError(
             f"A ladder stores weights in codes, which only optimizer 'bbit-madam' trains; got "
             f"format={name!r} with optimizer={optimizer!r}. Use 'bbit-madam', or let the layers "
-            f"compute in an LNS such as format={DEFAULT_LNS!r}."
+            f"compute in an LNS such as format={DEFAULT_LNS!r}, or in an MX format."
         )
+    if not stores:
+        require_compute_format("format", name)
 
 
 def setting_names(config: Config) -> tuple[str, ...]:
@@ -208,4 +232,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
         flat.pop("update_rounding", None)
     if config.schedule != "cosine":
         del flat["epochs"]
+    for name in ("warmup_steps", "final_lr_share"):
+        if config.schedule != "cosine" or not flat[name]:
+            del flat[name]
     return flat

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from rung.optim import LMD
 from rung.train import recipes
 from rung.train.checkpoint import load_checkpoint, save_checkpoint
 from rung.train.config import Config
@@ -17,6 +18,8 @@ from rung.train.display import Display, Silent
 from rung.train.folder import RunFolder
 from rung.train.interrupt import Interrupt
 from rung.train.measure import all_finite, diagnose
+from rung.train.medians import medians_record
+from rung.train.predictive import posterior_record
 from rung.train.records import config_record, summary_record
 from rung.train.session import Session, build, check_same_run, from_tree, to_tree
 
@@ -73,6 +76,8 @@ def run(
         reason = None
         try:
             display.start(config.epochs * task.batches_per_epoch, session.counters.step)
+            if session.counters.step == 0:
+                _log_medians(session, folder)
             _train(session, folder, display)
         except Divergence as divergence:
             reason = str(divergence)
@@ -105,19 +110,30 @@ def _train(session: Session, folder: RunFolder, display: Display) -> None:
 
 
 def _step(session: Session, inputs: Tensor, targets: Tensor) -> float:
-    """One forward pass, backward pass and update; the loss."""
+    """Forward pass, backward pass and update; the loss."""
     model, optimizer, device = session.model, session.optimizer, session.device
     inputs, targets = inputs.to(device), targets.to(device)
+    clip_norm = session.config.optimizer_options.clip_norm
     begin = time.perf_counter()
-    optimizer.zero_grad()
-    loss = session.task.loss(model(inputs), targets)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise Divergence(f"the training loss became {value} at step {session.counters.step + 1}")
-    loss.backward()  # type: ignore[no-untyped-call]
-    if session.config.optimizer_options.clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), session.config.optimizer_options.clip_norm)
-    optimizer.step()
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = session.task.loss(model(inputs), targets)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            step = session.counters.step + 1
+            raise Divergence(f"the training loss became {value} at step {step}")
+        loss.backward()  # type: ignore[no-untyped-call]
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        return value
+
+    if isinstance(optimizer, LMD):
+        # It lets the closure see sampled weights, once for each of its samples.
+        value = float(optimizer.step(closure))
+    else:
+        value = closure()
+        optimizer.step()
     if not isinstance(session.schedule, ReduceLROnPlateau):
         session.schedule.step()
     if device.type == "cuda":
@@ -192,6 +208,7 @@ def _end_epoch(session: Session, folder: RunFolder, display: Display) -> None:
             "seconds": round(session.seconds, 3),
         }
     )
+    _log_medians(session, folder)
     display.line(
         f"epoch {counters.epoch + 1}/{session.config.epochs}  train loss {counters.train_loss:.4f}"
         f"  {metric.split} loss {result.loss:.4f}  {metric.name} {result.metric:.4f}"
@@ -202,6 +219,12 @@ def _end_epoch(session: Session, folder: RunFolder, display: Display) -> None:
         session.schedule.step(result.loss if metric.split == "valid" else counters.train_loss)
     counters.epoch, counters.batch, counters.epoch_loss = counters.epoch + 1, 0, 0.0
     session.epoch_order = session.streams.order.get_state()
+
+
+def _log_medians(session: Session, folder: RunFolder) -> None:
+    record = medians_record(session)
+    if record is not None:
+        folder.log(record)
 
 
 def _save(session: Session, folder: RunFolder) -> None:
@@ -229,6 +252,8 @@ def _finish(
     """Write diagnostics.json and summary.json."""
     summary = summary_record(session, record, reason)
     if all_finite(session.model.state_dict().values()):
+        if reason is None and (posterior := posterior_record(session)) is not None:
+            summary["posterior"] = posterior
         folder.write("diagnostics.json", diagnose(session))
     folder.write("summary.json", summary)
     return summary

@@ -5,12 +5,15 @@ from typing import Literal
 
 from rung import formats
 from rung.formats import LNS
-from rung.train.fields import Fraction, NonNegative, Positive, check_fields
+from rung.train.fields import Count, Fraction, NonNegative, Positive, check_fields
 
 State = Literal["fp32", "bf16", "log8"]
 Rounding = Literal["nearest", "stochastic"]
 Start = Literal["round", "uniform"]
 Signs = Literal["seed", "packed"]
+Prior = Literal["lognormal", "exponential", "gaussian", "constant"]
+Direction = Literal["sign", "rms"]
+Point = Literal["mean", "median"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +153,75 @@ class LNSMadamOptions:
             )
 
 
-OptimizerOptions = SGDOptions | AdamOptions | MadamOptions | BBitMadamOptions | LNSMadamOptions
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LMDOptions:
+    """Log-normal multiplicative dynamics; norm gains and biases go to AdamW.
+
+    Its learning rate is the change of ln m in a step, of each of the two medians of a weight.
+    """
+
+    beta1: Fraction | None = None
+    """Share of the momentum in the direction of a step; none, with beta2: it follows lr."""
+    beta2: Fraction | None = None
+    """Decay of the momentum per step; none, with beta1: it follows lr."""
+    reach: Positive | None = None
+    """Without betas: how far ln m moves while a gradient is remembered; none: 5 times lr."""
+    sigma: NonNegative = 0.05
+    """Standard deviation of ln w+ and ln w-; 0 draws no noise."""
+    prior: Prior = "lognormal"
+    """Distribution of w+ and w- that the regularizer comes from."""
+    regularization: NonNegative = 0.05
+    """Weight of the regularizer."""
+    offset: Positive = 0.1
+    """What both medians begin with beside the weight, in multiples of its tensor's spread."""
+    entropy: bool = False
+    """Whether the posterior's entropy counts: the priors exponential and gaussian then pull a
+    weight up, too, where it is small."""
+    update: Direction = "sign"
+    """Sign of the momentum, or the momentum divided by its root mean square."""
+    clip: Positive = 3.0
+    """Update rms: largest step, in multiples of lr."""
+    weight_scaled: bool = True
+    """Whether the gradient is scaled by the weight; false is an ablation."""
+    samples: Count = 1
+    """Weights that a step samples; each costs a forward and a backward pass."""
+    evaluate: Point = "mean"
+    """Weights between steps, which evaluations and exports take."""
+    state: str = "fp32"
+    """How medians and momenta are stored: fp32, bf16, or the medians as codes of an LNS."""
+    parts_format: str | None = None
+    """Format in which w+ and w- are rounded, each for itself, before they are subtracted."""
+    additive_lr: Positive = 0.008
+    """Learning rate of AdamW, which trains norm gains and biases."""
+    clip_norm: Positive | None = None
+    """Largest norm of the whole gradient of a sample; none leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if (self.beta1 is None) != (self.beta2 is None):
+            raise ValueError(
+                "`beta1` and `beta2` must be given together, or neither of them; got "
+                f"beta1={self.beta1} and beta2={self.beta2}. Give the other one too."
+            )
+        if self.state not in ("fp32", "bf16") and not _is_lns(self.state):
+            raise ValueError(
+                f"`state` must be fp32, bf16 or the name of an LNS; got {self.state!r}. Choose, "
+                "for example, lns16."
+            )
+        if self.parts_format is not None:
+            formats.get(self.parts_format)
+
+
+OptimizerOptions = (
+    SGDOptions | AdamOptions | MadamOptions | BBitMadamOptions | LNSMadamOptions | LMDOptions
+)
+
+
+def _is_lns(name: str) -> bool:
+    try:
+        return isinstance(formats.get(name), LNS)
+    except ValueError:
+        return False
 
 
 def require_lns(field: str, name: str) -> LNS:

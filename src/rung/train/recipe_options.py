@@ -1,9 +1,14 @@
 """Options of every recipe: frozen, typed, self-checking."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from rung.train.fields import Count, Fraction, NonNegative, Pixels, Positive, check_fields
+from rung.train.fields import Count, Fraction, NonNegative, Pixels, Positive, Range, check_fields
+
+_Steps = Annotated[int, Range(low=0)]
+
+GPTName = Literal["gpt_micro", "gpt_mini", "gpt_baby", "gpt_half", "gpt2"]
+ViTName = Literal["vit_digits", "vit_tiny", "vit_small"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +29,10 @@ class RecipeOptions:
     """Schedule plateau: what the learning rates are multiplied by."""
     plateau_patience: Count = 2
     """Schedule plateau: epochs without a better loss that are waited for."""
+    warmup_steps: _Steps = 0
+    """Schedule cosine: steps in which the learning rates rise linearly to their full values."""
+    final_lr_share: Fraction = 0.0
+    """Schedule cosine: share of the full learning rates that is left at the end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +45,8 @@ class ImageOptions(RecipeOptions):
     """Mirror half of the training images left to right."""
     train_examples: Count | None = None
     """Train on the first so many examples only."""
+    steps_per_epoch: Count | None = None
+    """Steps an epoch, over as many passes or as much of one as that takes; none: one pass."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -50,6 +61,49 @@ class ResNetOptions(ImageOptions):
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViTOptions(ImageOptions):
+    """Options of the vision transformers."""
+
+    preset: ViTName = "vit_tiny"
+    """Size of the model where `layers`, `width` and `heads` don't say otherwise."""
+    layers: Count | None = None
+    """Blocks; none: the preset's."""
+    width: Count | None = None
+    """Width of the model, a multiple of `heads`; none: the preset's."""
+    heads: Count | None = None
+    """Attention heads; none: the preset's."""
+    initial_std: Positive = 0.02
+    """Standard deviation that linear layers, positions and class token start from."""
+    patch: Count = 16
+    """Side of a patch in pixels; divides the side of the images."""
+    dropout: Fraction = 0.0
+    """Share of activations that training drops."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderViTOptions(ViTOptions):
+    """Options of the vision transformer on folders of images."""
+
+    image_size: Count = 224
+    """Side of the images that the model sees, in pixels; a multiple of `patch`."""
+    resize: Count | None = None
+    """Shorter side that images are resized to before they are cropped; none: 8/7 of image_size."""
+    memory_gib: Positive = 8.0
+    """Most memory that the decoded images may take, in GiB."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError(
+                f"`resize` must be at least `image_size`; got resize={self.resize} and "
+                f"image_size={self.image_size}. A crop can't be larger than the image."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,23 +131,34 @@ class WordOptions(RecipeOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CharacterOptions(RecipeOptions):
-    """Options of the character-level GPT."""
+class WindowOptions(RecipeOptions):
+    """Options of the language models that read windows drawn at random."""
 
     context: Count = 128
-    """Characters that are read and predicted in one window."""
+    """Tokens (or characters) that are read and predicted in one window."""
+    steps_per_epoch: Count | None = None
+    """Steps an epoch; none: as many as read each token once on average."""
+    eval_tokens: Count | None = None
+    """Validate on the first so many tokens only; none: all."""
+    dropout: Fraction = 0.0
+    """Share of activations that training drops."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CharacterOptions(WindowOptions):
+    """Options of the character-level GPT."""
+
     valid_fraction: Positive = 0.1
     """Last share of the text, kept for validation."""
-    steps_per_epoch: Count | None = None
-    """Steps an epoch; none: as many as read each character once on average."""
     width: Count = 128
     """Width of the model; a multiple of `heads`."""
     heads: Count = 4
     """Attention heads."""
     layers: Count = 4
     """Transformer layers."""
-    dropout: Fraction = 0.0
-    """Share of activations that training drops."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -103,6 +168,38 @@ class CharacterOptions(RecipeOptions):
                 f"`valid_fraction` must be less than 1; got {self.valid_fraction!r}. "
                 "Leave text to train on."
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GPTOptions(WindowOptions):
+    """Options of the GPTs on words and on files of tokens."""
+
+    preset: GPTName = "gpt_baby"
+    """Size of the model where `layers`, `width` and `heads` don't say otherwise."""
+    layers: Count | None = None
+    """Blocks; none: the preset's."""
+    width: Count | None = None
+    """Width of the model, a multiple of `heads`; none: the preset's."""
+    heads: Count | None = None
+    """Attention heads; none: the preset's."""
+    bias: bool = False
+    """Biases in linear layers and norms, as GPT-2 has them; nanoGPT leaves them out."""
+    train_tokens: Count | None = None
+    """Train on the first so many tokens only; none: all."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenFileOptions(GPTOptions):
+    """Options of the GPT on files of token ids."""
+
+    vocabulary_size: Count | None = None
+    """Number of token ids; none: what meta.pkl beside the files says, else GPT-2's 50,304."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 SentenceTaskName = Literal["sst2", "cola", "mrpc", "rte", "qnli", "mnli"]

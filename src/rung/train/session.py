@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rung.train.config import Config, fingerprint
 from rung.train.layers import convert_layers
-from rung.train.optimizers import build_optimizer, build_schedule, store_weights
+from rung.train.optimizers import build_optimizer, build_schedule, store_weights, with_rate
 from rung.train.task import Streams, Task
 
 # The first steps allocate memory and compile kernels.
@@ -98,12 +98,14 @@ class Session:
 
 def build(config: Config, task: Task, device: torch.device) -> Session:
     """A run before its first step; seeds torch's global generator (initialisation, dropout)."""
+    steps = config.epochs * task.batches_per_epoch
+    config = with_rate(config, steps)
     torch.manual_seed(config.seed)
     model = task.model().to(device)
     stored = store_weights(config, model)
     converted = convert_layers(config, model)
     optimizer = build_optimizer(config, model)
-    schedule = build_schedule(config, optimizer, config.epochs * task.batches_per_epoch)
+    schedule = build_schedule(config, optimizer, steps)
     # Streams of their own, so that what one draws never moves another.
     order = torch.Generator().manual_seed(config.seed + 1)
     draws = torch.Generator().manual_seed(config.seed + 2)

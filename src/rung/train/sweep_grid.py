@@ -7,6 +7,7 @@ from typing import Any
 
 from rung import formats
 from rung.train.config import Config, setting_names, with_settings
+from rung.train.optimizer_options import LMDOptions
 from rung.train.recipes import get as get_recipe
 
 FLOAT_BITS = 32
@@ -30,8 +31,8 @@ class Grid:
     lrs: tuple[float, ...] | None = None
     """Learning rates; None: the recipe's own for each optimizer."""
     bits: tuple[int, ...] | None = None
-    """Bits that a weight keeps after every update: an LNS for every optimizer (32: float32), the
-    ladder for B-bit Madam. None: the recipe's own."""
+    """Bits that a weight keeps after every update: an LNS (32: float32), for B-bit Madam a ladder;
+    LMD takes 32 only. None: the recipe's own."""
     seeds: tuple[int, ...] = (0,)
     """Seeds."""
     format: str | None = None
@@ -137,8 +138,9 @@ def _cells_of_optimizer(grid: Grid, optimizer: str) -> Iterator[Cell]:
             for seed in grid.seeds:
                 config = _with_bits(replace(base, lr=lr, seed=seed), bits, grid)
                 # repr, not %g: two rates must never share a folder.
-                name = [optimizer, f"lr{lr!r}", f"seed{seed}"]
-                label = [optimizer, f"lr={lr:g}", f"seed {seed}"]
+                name = [optimizer, "lr-own" if lr is None else f"lr{lr!r}", f"seed{seed}"]
+                rate = "lr of its own" if lr is None else f"lr={lr:g}"
+                label = [optimizer, rate, f"seed {seed}"]
                 if bits is not None:
                     name.insert(2, f"{bits}bits")
                     label.insert(2, f"{bits} bits")
@@ -198,6 +200,12 @@ def _with_bits(config: Config, bits: int | None, grid: Grid) -> Config:
         )
     if bits == FLOAT_BITS:
         return config
+    if isinstance(config.optimizer_options, LMDOptions):
+        raise ValueError(
+            f"`bits` names the format of the update, which optimizer {config.optimizer!r} does not "
+            f"have: its medians are what is stored; got bits={bits}. Use bits=32 with "
+            f"--set state=lns{bits} in a sweep of its own."
+        )
     options: Any = config.optimizer_options
     options = replace(options, update_format=f"lns{bits}")
     return replace(config, optimizer_options=options)
@@ -227,7 +235,7 @@ def _train_command(config: Config, grid: Grid, bits: int | None) -> str:
     words = ["rung", "train", config.recipe, "--optimizer", config.optimizer]
     flags = {
         "--format": config.format if config.optimizer == "bbit-madam" else grid.format,
-        "--lr": repr(config.lr),
+        "--lr": None if config.lr is None else repr(config.lr),
         "--epochs": grid.epochs,
         "--schedule": grid.schedule,
         "--seed": config.seed,

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rung.train.data import random_crop, random_flip
+from rung.train.data import center_window, random_crop, random_flip, random_window
 
 seeds = st.integers(0, 2**31)
 sizes = st.integers(1, 5)
@@ -86,3 +86,41 @@ def test_images_without_four_dimensions_are_refused():
 def test_a_negative_padding_is_refused():
     with pytest.raises(ValueError, match="`padding` must not be negative; got -1"):
         random_crop(torch.zeros(1, 1, 4, 4), -1, seeded(0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, st.integers(1, 3), sizes, sizes, st.data(), seeds)
+def test_a_random_window_is_one_of_the_image_and_the_central_one_its_middle(n, c, h, w, data, seed):
+    size = data.draw(st.integers(1, min(h, w)))
+    images = distinct_pixels(n, c, h, w, torch.uint8)
+    cut = random_window(images, size, seeded(seed))
+    assert cut.shape == (n, c, size, size)
+    assert cut.dtype == images.dtype
+    for before, after in zip(images, cut, strict=True):
+        windows = [
+            before[:, top : top + size, left : left + size]
+            for top in range(h - size + 1)
+            for left in range(w - size + 1)
+        ]
+        assert any(torch.equal(after, window) for window in windows)
+    top, left = (h - size) // 2, (w - size) // 2
+    middle = images[:, :, top : top + size, left : left + size]
+    assert torch.equal(center_window(images, size), middle)
+
+
+def test_every_window_is_drawn_and_a_seed_draws_the_same():
+    images = distinct_pixels(1, 1, 3, 4, torch.float32).expand(300, -1, -1, -1)
+    cut = random_window(images, 2, seeded(0))
+    assert len(cut[:, 0, 0, 0].unique()) == 6
+    assert torch.equal(cut, random_window(images, 2, seeded(0)))
+
+
+def test_a_window_that_does_not_fit_is_refused():
+    images = torch.zeros(2, 1, 3, 4)
+    for size in (0, 4):
+        with pytest.raises(ValueError, match=rf"`size` must lie in 1\.\.3.*got {size}"):
+            random_window(images, size, seeded(0))
+        with pytest.raises(ValueError, match=rf"`size` must lie in 1\.\.3.*got {size}"):
+            center_window(images, size)
+    with pytest.raises(ValueError, match=r"`images` must have shape \(N, C, H, W\)"):
+        center_window(images[0], 2)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rung.train.data import bptt_batches, random_windows, shuffled_batches
+from rung.train.data import bptt_batches, random_windows, repeated_batches, shuffled_batches
 
 seeds = st.integers(0, 2**31)
 counts = st.integers(1, 60)
@@ -123,3 +123,31 @@ def test_windows_of_no_tokens_are_refused():
         bptt_batches(torch.arange(5), 1, 0)
     with pytest.raises(ValueError, match="`context` must be at least 1; got 0"):
         random_windows(torch.arange(5), 1, 0, seeded(0))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 9])
+def test_repeated_batches_are_whole_passes_cut_at_the_last_step(steps):
+    whole = list(repeated_batches(8, 3, steps, torch.Generator().manual_seed(0)))
+    assert len(whole) == steps
+    for begin in range(0, steps - steps % 3, 3):
+        seen = torch.cat(whole[begin : begin + 3])
+        assert torch.equal(seen.sort().values, torch.arange(8))
+    for start in range(steps + 1):
+        generator = torch.Generator().manual_seed(0)
+        rest = list(repeated_batches(8, 3, steps, generator, start))
+        assert len(rest) == steps - start
+        assert all(map(torch.equal, rest, whole[start:]))
+
+
+def test_repeated_batches_of_one_pass_are_shuffled_batches():
+    generators = (torch.Generator().manual_seed(3) for _ in range(2))
+    repeated = list(repeated_batches(8, 3, 3, next(generators)))
+    assert all(map(torch.equal, repeated, shuffled_batches(8, 3, next(generators))))
+
+
+def test_repeated_batches_refuse_counts_below_one_and_a_start_outside():
+    generator = torch.Generator()
+    with pytest.raises(ValueError, match="`steps` must be at least 1; got 0"):
+        next(repeated_batches(8, 3, 0, generator))
+    with pytest.raises(ValueError, match=r"`start` must lie in 0\.\.2, .*; got 3"):
+        next(repeated_batches(8, 3, 2, generator, 3))

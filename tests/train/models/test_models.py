@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rung.train.models import GPT, DigitsCNN, WordTransformer, resnet18
+import rung
+from rung.train.models import GPT, DigitsCNN, ViT, WordTransformer, resnet18
+from rung.train.models.vit import cut_patches
 from rung.train.models.word_transformer import sinusoids
 
 
@@ -16,6 +18,11 @@ def small_words(**changes: object) -> WordTransformer:
 def small_gpt(**changes: object) -> GPT:
     options = {"vocabulary_size": 50, "layers": 2, "width": 16, "heads": 2, "context": 12}
     return GPT(**(options | changes))
+
+
+def small_vit(**changes: object) -> ViT:
+    sizes = {"image_size": 8, "patch": 2, "channels": 1, "layers": 2, "width": 16, "heads": 2}
+    return ViT(10, **(sizes | changes))
 
 
 def weights(model: nn.Module) -> int:
@@ -35,6 +42,12 @@ CASES = {
     "resnet": (lambda: resnet18(7, width=4), lambda: images(3, 3, 32, 32), (3, 7)),
     "resnet grey": (lambda: resnet18(10, 1, 4), lambda: images(3, 1, 28, 28), (3, 10)),
     "words": (small_words, lambda: tokens(50, 9, 3), (9, 3, 50)),
+    "vit": (small_vit, lambda: images(3, 1, 8, 8), (3, 10)),
+    "gpt without biases": (
+        lambda: small_gpt(bias=False),
+        lambda: tokens(50, 3, 12),
+        (3, 12, 50),
+    ),
     "gpt": (small_gpt, lambda: tokens(50, 3, 12), (3, 12, 50)),
 }
 
@@ -200,3 +213,93 @@ def test_a_window_longer_than_the_context_is_refused():
 def test_a_resnet_without_width_is_refused():
     with pytest.raises(ValueError, match="`width` must be at least 1; got 0"):
         resnet18(10, width=0)
+
+
+def test_presets_of_the_gpt_have_the_published_sizes():
+    with torch.device("meta"):
+        assert weights(GPT.preset("gpt2", 50_257)) == 124_439_808
+        assert weights(GPT.preset("gpt2")) == 124_439_808 + 47 * 768
+        # Without biases: 12 blocks of 13 D less, and one norm.
+        plain = GPT.preset("gpt2", 50_257, bias=False)
+        assert weights(plain) == 124_439_808 - (12 * 11 + 1) * 768
+        baby = GPT.preset("gpt_baby", 65, context=256, bias=False)
+        assert weights(baby) == 65 * 384 + 256 * 384 + 6 * (12 * 384**2 + 2 * 384) + 384
+        assert (GPT.preset("gpt_micro").context, baby.context) == (1024, 256)
+    with pytest.raises(ValueError, match="Unknown GPT 'gpt3'; the sizes are: gpt_micro, gpt_mini"):
+        GPT.preset("gpt3")
+
+
+def test_presets_of_the_vit_have_the_published_sizes():
+    with torch.device("meta"):
+        # timm's vit_tiny_patch16_224 and vit_small_patch16_224.
+        assert weights(ViT.preset("vit_tiny", 1000)) == 5_717_416
+        assert weights(ViT.preset("vit_small", 1000)) == 22_050_664
+        digits = ViT.preset("vit_digits", 10, image_size=8, patch=2, channels=1)
+    block = 12 * 64**2 + 13 * 64
+    assert weights(digits) == 5 * 64 + 64 + 17 * 64 + 4 * block + 2 * 64 + 650 == 202_186
+    with pytest.raises(ValueError, match="Unknown ViT 'vit_huge'; the sizes are: vit_digits, vit_"):
+        ViT.preset("vit_huge", 10)
+
+
+def test_patches_embedded_by_a_linear_layer_are_a_convolution_of_their_stride():
+    model, inputs = small_vit(channels=3), images(2, 3, 8, 8)
+    linear = model.patch_embedding
+    kernel = linear.weight.view(16, 3, 2, 2)
+    expected = F.conv2d(inputs, kernel, linear.bias, stride=2).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(linear(cut_patches(inputs, 2)), expected)
+
+
+def test_vit_weights_start_away_from_zero_with_the_stated_spread():
+    torch.manual_seed(0)
+    for std in (0.02, 0.07):
+        model = small_vit(width=64, initial_std=std)
+        for name, parameter in model.named_parameters():
+            if name.startswith("patch_embedding"):
+                # As torch starts a linear layer of 4 inputs.
+                assert parameter.abs().max().item() <= 0.5
+            elif parameter.ndim > 1:
+                assert parameter.std().item() == pytest.approx(std, rel=0.25), name
+            elif "norm" in name and name.endswith("weight"):
+                assert (parameter == 1).all(), name
+            else:
+                assert not parameter.any(), name
+
+
+def test_the_place_of_a_patch_and_every_patch_change_the_logits():
+    torch.manual_seed(0)
+    model, inputs = small_vit(initial_std=0.3).eval(), images(1, 1, 8, 8)
+    logits = model(inputs)
+    assert not torch.allclose(logits, model(inputs.flip(-1)))
+    for row in range(4):
+        for column in range(4):
+            changed = inputs.clone()
+            changed[0, 0, 2 * row, 2 * column] += 1
+            assert not torch.allclose(logits, model(changed))
+
+
+@pytest.mark.parametrize("size", [{"image_size": 9}, {"patch": 0}, {"patch": 3}])
+def test_an_image_that_patches_do_not_fill_is_refused(size):
+    with pytest.raises(ValueError, match="`image_size` must be a multiple of `patch`, both"):
+        small_vit(**size)
+
+
+def test_images_of_another_size_are_refused():
+    for shape in ((2, 1, 8, 10), (2, 3, 8, 8)):
+        text = r"`images` must have shape \(B, 1, 8, 8\); got \(2, "
+        with pytest.raises(ValueError, match=text):
+            small_vit()(images(*shape))
+    with pytest.raises(ValueError, match="multiple of `heads`; got width=16 and heads=3"):
+        small_vit(heads=3)
+
+
+def test_every_weight_of_a_vit_is_stored_and_all_of_its_products_are_converted():
+    torch.manual_seed(0)
+    model, inputs = small_vit(), images(3, 1, 8, 8)
+    report = rung.store_weights_(model, "ladder8")
+    stored = {entry.name for entry in report.entries if entry.format is not None}
+    assert stored == {name for name, weight in model.named_parameters() if weight.ndim > 1}
+    assert {"class_token", "position_embedding", "patch_embedding.weight"} <= stored
+    rung.nn.convert_(model)
+    rung.nn.audit(model, (inputs,), lambda outputs: outputs.square().mean(), strict=True)
+    model(inputs).square().mean().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())

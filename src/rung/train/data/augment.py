@@ -58,6 +58,57 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored, images.flip(-1), images)
 
 
+def random_window(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Cut a square of ``size`` pixels out of every image, at a place of its own.
+
+    Args:
+        images: Shape (N, C, H, W), uint8 or floating, on the generator's device.
+        size: Side of the square, 1 to the smaller of H and W.
+        generator: Source of the places, all of which are equally likely.
+
+    Returns:
+        Shape (N, C, size, size), dtype of ``images``.
+
+    Raises:
+        ValueError: ``images`` has not four dimensions, or ``size`` doesn't fit into them.
+    """
+    _check_window(images, size)
+    count, _, height, width = images.shape
+    device = generator.device
+    tops = torch.randint(height - size + 1, (count,), generator=generator, device=device)
+    lefts = torch.randint(width - size + 1, (count,), generator=generator, device=device)
+    # (N, C, H, W) -> view of every place: (N, C, H - size + 1, W - size + 1, size, size)
+    windows = images.unfold(2, size, 1).unfold(3, size, 1)
+    return windows[torch.arange(count, device=images.device), :, tops, lefts]
+
+
+def center_window(images: Tensor, size: int) -> Tensor:
+    """Cut the square of ``size`` pixels out of the middle of every image.
+
+    Args:
+        images: Shape (N, C, H, W).
+        size: Side of the square, 1 to the smaller of H and W.
+
+    Returns:
+        Shape (N, C, size, size), a view of ``images``.
+
+    Raises:
+        ValueError: ``images`` has not four dimensions, or ``size`` doesn't fit into them.
+    """
+    _check_window(images, size)
+    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
+    return images[:, :, top : top + size, left : left + size]
+
+
+def _check_window(images: Tensor, size: int) -> None:
+    _check_images(images)
+    if not 1 <= size <= min(images.shape[2:]):
+        raise ValueError(
+            f"`size` must lie in 1..{min(images.shape[2:])}, the smaller side of the images; got "
+            f"{size}. Resize the images or cut a smaller square."
+        )
+
+
 def _check_images(images: Tensor) -> None:
     if images.dim() != 4:
         raise ValueError(

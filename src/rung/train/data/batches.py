@@ -1,6 +1,7 @@
 """The order in which a recipe sees its examples. All of it is drawn from a given generator."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -31,6 +32,40 @@ def shuffled_batches(
     _check_start(start, -(-n // batch_size))
     order = torch.randperm(n, generator=generator, device=generator.device)
     return (order[i : i + batch_size] for i in range(start * batch_size, n, batch_size))
+
+
+def repeated_batches(
+    n: int, batch_size: int, steps: int, generator: torch.Generator, start: int = 0
+) -> Iterator[Tensor]:
+    """Draw an exact number of batches: pass after pass, each in an order of its own.
+
+    A pass's order is drawn when its first batch is asked for, or passed over because of ``start``;
+    the generator moves by whole passes, so an epoch that is resumed sees the same batches.
+
+    Args:
+        n: Number of examples, at least 1.
+        batch_size: Examples a batch; the last batch of every pass may be smaller.
+        steps: Number of batches, at least 1.
+        generator: Source of the orders.
+        start: Number of batches to leave out at the begin, 0 to all of them.
+
+    Yields:
+        int64 index tensors, shape (B,), on the generator's device.
+
+    Raises:
+        ValueError: ``n``, ``batch_size`` or ``steps`` is below 1, or ``start`` lies outside the
+            epoch.
+    """
+    _check_positive("n", n)
+    _check_positive("batch_size", batch_size)
+    _check_positive("steps", steps)
+    _check_start(start, steps)
+    in_pass = -(-n // batch_size)
+    for begin in range(0, steps, in_pass):
+        count = min(in_pass, steps - begin)
+        skipped = min(max(start - begin, 0), count)
+        order = shuffled_batches(n, batch_size, generator, skipped)
+        yield from islice(order, count - skipped)
 
 
 def bptt_batches(

@@ -10,9 +10,9 @@ class TokenData:
     """One text in three parts, each a row of indices into one vocabulary.
 
     Attributes:
-        train: Shape (N,), int32, 0 to ``len(vocabulary)`` - 1.
-        valid: Shape (M,), int32.
-        test: Shape (L,), int32, or None where the data set has no third part.
+        train: Shape (N,), int32 or, where a file is mapped, uint16; 0 to ``len(vocabulary)`` - 1.
+        valid: Shape (M,), likewise.
+        test: Shape (L,), likewise, or None where the data set has no third part.
         vocabulary: The tokens, each once; a token's place is its index.
         source: One line: which data, how many tokens, from where.
         unknown_fraction: Share of ``valid`` that reads ``<unk>``, 0 to 1: as the text writes it

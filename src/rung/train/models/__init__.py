@@ -4,6 +4,7 @@ from rung.train.models.digits_cnn import DigitsCNN
 from rung.train.models.digits_mlp import DigitsMLP
 from rung.train.models.gpt import GPT
 from rung.train.models.resnet import ResNet, resnet18
+from rung.train.models.vit import ViT
 from rung.train.models.word_transformer import WordTransformer
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DigitsCNN",
     "DigitsMLP",
     "ResNet",
+    "ViT",
     "WordTransformer",
     "resnet18",
 ]

@@ -1,89 +1,31 @@
-"""A small GPT-2 for characters.
+"""GPT-2, from a toy for characters to the published size of 124 million weights.
 
-Shape letters: B windows of a batch, T tokens of a window, D width, K heads, V tokens in all.
+Shape letters: B windows of a batch, T tokens of a window, D width, V tokens in all.
 """
 
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from rung.train.models.transformer_block import Block, Size, require_heads_divide_width
 
 _INITIAL_STD = 0.02
 
+SIZES = {
+    "gpt_micro": Size(layers=4, width=128, heads=4),
+    "gpt_mini": Size(layers=6, width=192, heads=6),
+    "gpt_baby": Size(layers=6, width=384, heads=6),
+    "gpt_half": Size(layers=8, width=512, heads=8),
+    "gpt2": Size(layers=12, width=768, heads=12),
+}
+"""Names for `GPT.preset`; gpt_baby is nanoGPT's for Shakespeare's characters."""
 
-class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a token sees itself and the tokens before it.
-
-    Args:
-        width: Features D of a token, a multiple of ``heads``.
-        heads: Number of heads K.
-        dropout: Probability of dropping an attention weight or an output feature.
-    """
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_dropout = dropout
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.projection = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D)."""
-        batch, length, _ = hidden.shape
-        packed: Tensor = self.query_key_value(hidden)  # (B, T, 3D)
-        parts = packed.view(batch, length, 3, self.heads, -1)  # (B, T, 3, K, D/K)
-        # (B, T, 3, K, D/K) -> three of (B, K, T, D/K)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        dropout = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
-        merged = mixed.transpose(1, 2).flatten(2)  # (B, K, T, D/K) -> (B, T, K, D/K) -> (B, T, D)
-        output: Tensor = self.dropout(self.projection(merged))
-        return output
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with a GELU between them, four times as wide inside.
-
-    Args:
-        width: Features D of a token.
-        dropout: Probability of dropping an output feature.
-    """
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.expansion = nn.Linear(width, 4 * width)
-        self.projection = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D)."""
-        output: Tensor = self.dropout(self.projection(F.gelu(self.expansion(hidden))))
-        return output
-
-
-class Block(nn.Module):
-    """Attention and feed-forward part, each behind a layer norm and beside a shortcut.
-
-    Args:
-        width: Features D of a token.
-        heads: Number of heads.
-        dropout: Probability of dropping, as the parts use it.
-    """
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = CausalSelfAttention(width, heads, dropout)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width, dropout)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D)."""
-        hidden = hidden + self.attention(self.attention_norm(hidden))
-        output: Tensor = hidden + self.feed_forward(self.feed_forward_norm(hidden))
-        return output
+# Both from GPT-2: the longest window, and 50,257 tokens filled up to a multiple of 64 as nanoGPT
+# does, which GPUs multiply faster.
+GPT2_CONTEXT = 1024
+GPT2_VOCABULARY = 50_304
 
 
 class GPT(nn.Module):
@@ -99,6 +41,7 @@ class GPT(nn.Module):
         heads: Attention heads of a block.
         context: Longest window T.
         dropout: Probability of dropping, in the blocks and after the embedding.
+        bias: Whether linear layers and norms have biases; GPT-2 has them, nanoGPT leaves them out.
 
     Raises:
         ValueError: ``width`` is no multiple of ``heads``.
@@ -115,25 +58,40 @@ class GPT(nn.Module):
         heads: int = 4,
         context: int = 128,
         dropout: float = 0.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(
-                f"`width` must be a multiple of `heads`; got width={width} and heads={heads}. "
-                "The default is 128 and 4."
-            )
+        require_heads_divide_width(width, heads, "The default is 128 and 4.")
         self.context = context
         self.token_embedding = nn.Embedding(vocabulary_size, width)
         self.position_embedding = nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, dropout, causal=True, bias=bias) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width, bias=bias)
         self.head = nn.Linear(width, vocabulary_size, bias=False)
         self.head.weight = self.token_embedding.weight
         self.apply(_initialize)
         for name, weight in self.named_parameters():
             if name.endswith("projection.weight"):
                 nn.init.normal_(weight, std=_INITIAL_STD / math.sqrt(2 * layers))
+
+    @classmethod
+    def preset(cls, name: str, vocabulary_size: int = GPT2_VOCABULARY, **changes: Any) -> "GPT":
+        """A model of a known size, for windows of 1,024 tokens unless ``changes`` say otherwise.
+
+        Args:
+            name: One of `SIZES`; gpt2 has 124 M weights at 50,257 or 50,304 tokens.
+            vocabulary_size: Number of tokens V.
+            changes: Arguments of `GPT` that differ.
+
+        Raises:
+            ValueError: No size has this name; the text lists those that exist.
+        """
+        size = preset_size(name)
+        sizes = {"layers": size.layers, "width": size.width, "heads": size.heads}
+        return cls(vocabulary_size, **(sizes | {"context": GPT2_CONTEXT} | changes))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits, shape (B, T, V), of the token that follows each of ``tokens`` (B, T).
@@ -157,6 +115,17 @@ class GPT(nn.Module):
             hidden = block(hidden)
         logits: Tensor = self.head(self.norm(hidden))
         return logits
+
+
+def preset_size(name: str) -> Size:
+    """The size of a name of `SIZES`.
+
+    Raises:
+        ValueError: No size has this name; the text lists those that exist.
+    """
+    if name not in SIZES:
+        raise ValueError(f"Unknown GPT {name!r}; the sizes are: {', '.join(SIZES)}.")
+    return SIZES[name]
 
 
 def _initialize(module: nn.Module) -> None:

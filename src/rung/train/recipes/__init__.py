@@ -3,12 +3,17 @@
 from rung.train.recipes import (
     chars_gpt,
     cifar10_resnet18,
+    cifar10_vit,
     cifar100_resnet18,
     digits_cnn,
     digits_mlp,
+    digits_vit,
     fashion_resnet18,
+    folder_vit,
     glue_bert,
+    tokens_gpt,
     wikitext2_transformer,
+    words_gpt,
 )
 from rung.train.task import Recipe
 
@@ -17,11 +22,16 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         digits_cnn.RECIPE,
         digits_mlp.RECIPE,
+        digits_vit.RECIPE,
         fashion_resnet18.RECIPE,
         cifar10_resnet18.RECIPE,
         cifar100_resnet18.RECIPE,
+        cifar10_vit.RECIPE,
+        folder_vit.RECIPE,
         wikitext2_transformer.RECIPE,
         chars_gpt.RECIPE,
+        words_gpt.RECIPE,
+        tokens_gpt.RECIPE,
         glue_bert.RECIPE,
     )
 }

@@ -6,6 +6,7 @@ from rung.train.models import GPT
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
+    LMDOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
@@ -13,7 +14,7 @@ from rung.train.optimizer_options import (
 from rung.train.recipe_options import CharacterOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format
 from rung.train.task import Recipe
-from rung.train.tasks import CharacterTask
+from rung.train.tasks import WindowTask
 
 # GPT starts from weights several times smaller than torch's default; the bound makes up for it.
 _DEFAULTS: Defaults = {
@@ -23,6 +24,7 @@ _DEFAULTS: Defaults = {
     "madam": (0.02, MadamOptions(scale_bound=10.0)),
     "bbit-madam": (0.02, BBitMadamOptions(scale_bound=10.0)),
     "lns-madam": (0.029, LNSMadamOptions(scale_bound=10.0)),
+    "lmd": (None, LMDOptions()),
 }
 
 
@@ -41,7 +43,7 @@ def chars_gpt(optimizer: str = DEFAULT_OPTIMIZER) -> Config:
     )
 
 
-def build(config: Config) -> CharacterTask:
+def build(config: Config) -> WindowTask:
     """Data and model of a configuration; the data folder may be a text file.
 
     Raises:
@@ -50,7 +52,7 @@ def build(config: Config) -> CharacterTask:
     options = config.options
     assert isinstance(options, CharacterOptions)
     data = characters(config.data_dir, options.valid_fraction)
-    return CharacterTask(
+    return WindowTask(
         data,
         options,
         lambda characters: GPT(
@@ -61,6 +63,7 @@ def build(config: Config) -> CharacterTask:
             context=options.context,
             dropout=options.dropout,
         ),
+        "character",
     )
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from rung.train.config import DEFAULT_FORMAT, DEFAULT_LNS, OPTIMIZERS, Config
 from rung.train.optimizer_options import OptimizerOptions
 
-Defaults = Mapping[str, tuple[float, OptimizerOptions]]
+Defaults = Mapping[str, tuple[float | None, OptimizerOptions]]
 """Learning rate and options for each optimizer."""
 
 
-def choose(defaults: Defaults, optimizer: str) -> tuple[float, OptimizerOptions]:
+def choose(defaults: Defaults, optimizer: str) -> tuple[float | None, OptimizerOptions]:
     """Learning rate and options of an optimizer.
 
     Raises:

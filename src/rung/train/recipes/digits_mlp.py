@@ -6,6 +6,7 @@ from rung.train.models import DigitsMLP
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
+    LMDOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
@@ -23,6 +24,7 @@ _DEFAULTS: Defaults = {
     "madam": (0.02, MadamOptions(scale_bound=5.0)),
     "bbit-madam": (0.02, BBitMadamOptions(scale_bound=5.0)),
     "lns-madam": (0.029, LNSMadamOptions(scale_bound=5.0)),
+    "lmd": (0.01, LMDOptions()),
 }
 
 

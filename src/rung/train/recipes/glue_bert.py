@@ -9,6 +9,7 @@ from rung.train.models.bert import load_classifier, load_encoder
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
+    LMDOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
@@ -29,6 +30,7 @@ _DEFAULTS: Defaults = {
     "madam": (1e-3, MadamOptions(scale_bound=_BOUND, additive_lr=5e-5)),
     "bbit-madam": (1e-3, BBitMadamOptions(scale_bound=_LADDER_BOUND, additive_lr=5e-5)),
     "lns-madam": (1.44e-3, LNSMadamOptions(scale_bound=_BOUND, additive_lr=5e-5)),
+    "lmd": (3e-3, LMDOptions(additive_lr=5e-5)),
 }
 _FILES = (
     "train.tsv and dev.tsv of a GLUE task (MNLI: dev_matched.tsv), plain, .gz or .xz, from "

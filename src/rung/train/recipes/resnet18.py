@@ -8,6 +8,7 @@ from rung.train.models import resnet18
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
+    LMDOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
@@ -24,6 +25,7 @@ _DEFAULTS: Defaults = {
     "madam": (0.01, MadamOptions()),
     "bbit-madam": (0.01, BBitMadamOptions()),
     "lns-madam": (0.0144, LNSMadamOptions()),
+    "lmd": (0.01, LMDOptions()),
 }
 
 

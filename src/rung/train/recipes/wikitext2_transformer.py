@@ -6,6 +6,7 @@ from rung.train.models import WordTransformer
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
+    LMDOptions,
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
@@ -23,6 +24,7 @@ _DEFAULTS: Defaults = {
     "madam": (0.01, MadamOptions()),
     "bbit-madam": (0.01, BBitMadamOptions()),
     "lns-madam": (0.0144, LNSMadamOptions()),
+    "lmd": (None, LMDOptions()),
 }
 _FILES = (
     "wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens of wikitext-2-v1, plain, .gz or .xz"

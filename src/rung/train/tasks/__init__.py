@@ -1,8 +1,8 @@
 """The kinds of task that recipes are made of."""
 
-from rung.train.tasks.characters import CharacterTask
 from rung.train.tasks.images import ImageTask
 from rung.train.tasks.sentences import SentenceTask
+from rung.train.tasks.windows import WindowTask
 from rung.train.tasks.words import WordTask
 
-__all__ = ["CharacterTask", "ImageTask", "SentenceTask", "WordTask"]
+__all__ = ["ImageTask", "SentenceTask", "WindowTask", "WordTask"]

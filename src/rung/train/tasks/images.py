@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from rung.train.data import ImageData, shuffled_batches
-from rung.train.data.augment import random_crop, random_flip
+from rung.train.data import ImageData, repeated_batches, shuffled_batches
+from rung.train.data.augment import center_window, random_crop, random_flip, random_window
 from rung.train.recipe_options import ImageOptions
 from rung.train.task import Evaluation, Metric, Streams, token_loss
 
@@ -19,6 +19,8 @@ class ImageTask:
         options: Batch size and augmentation.
         build: Makes the model.
         metric: ``"accuracy"`` or ``"error"``: share of test images classified so.
+        size: Side of the square that is cut out of the images, at random in training and from the
+            middle elsewhere; None takes them whole.
     """
 
     def __init__(
@@ -27,14 +29,17 @@ class ImageTask:
         options: ImageOptions,
         build: Callable[[], nn.Module],
         metric: str,
+        size: int | None = None,
     ) -> None:
         self.data = data
         self.options = options
         self.build = build
+        self.size = size
         self.metric = Metric(name=metric, split="test", higher_is_better=metric == "accuracy")
         available = len(data.train_labels)
         self.examples = min(available, options.train_examples or available)
-        self.batches_per_epoch = -(-self.examples // options.batch_size)
+        in_pass = -(-self.examples // options.batch_size)
+        self.batches_per_epoch = options.steps_per_epoch or in_pass
         self.source = data.source
         if self.examples < available:
             self.source += f"; trains on the first {self.examples:,}"
@@ -45,14 +50,21 @@ class ImageTask:
 
     def batches(self, streams: Streams, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images (B, C, H, W) float32 and labels (B,)."""
-        size = self.options.batch_size
-        for index in shuffled_batches(self.examples, size, streams.order, start):
+        for index in self._order(streams.order, start):
             images = self.data.train_images[index]
+            if self.size is not None:
+                images = random_window(images, self.size, streams.draws)
             if self.options.crop_padding:
                 images = random_crop(images, self.options.crop_padding, streams.draws)
             if self.options.flip:
                 images = random_flip(images, streams.draws)
             yield self.data.normalized(images), self.data.train_labels[index]
+
+    def _order(self, generator: torch.Generator, start: int) -> Iterator[Tensor]:
+        size, steps = self.options.batch_size, self.options.steps_per_epoch
+        if steps is None:
+            return shuffled_batches(self.examples, size, generator, start)
+        return repeated_batches(self.examples, size, steps, generator, start)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy; outputs (B, classes), targets (B,)."""
@@ -65,7 +77,7 @@ class ImageTask:
         for index in torch.split(torch.arange(count), size):
             images, labels = self.data.test_images[index], self.data.test_labels[index]
             targets = labels.to(device)
-            outputs = model(self.data.normalized(images).to(device))
+            outputs = model(self._still(images).to(device))
             loss += float(self.loss(outputs, targets)) * len(labels)
             right += int((outputs.argmax(-1) == targets).sum())
         share = right / count
@@ -76,7 +88,9 @@ class ImageTask:
     def probe(self) -> tuple[Tensor, Tensor]:
         """The first training images."""
         size = min(self.options.batch_size, self.examples)
-        return (
-            self.data.normalized(self.data.train_images[:size]),
-            self.data.train_labels[:size],
-        )
+        return self._still(self.data.train_images[:size]), self.data.train_labels[:size]
+
+    def _still(self, images: Tensor) -> Tensor:
+        """Images as the model takes them, without augmentation."""
+        cut = images if self.size is None else center_window(images, self.size)
+        return self.data.normalized(cut)

@@ -1,0 +1,171 @@
+"""LMD beside AdamW and Madam, under forward passes of fewer bits.
+
+    python experiments/lmd.py tune-chars-short --jobs 2        first the four tune-*
+    python experiments/lmd.py lmd-chars-short --jobs 2
+    python experiments/lmd.py lmd-robust --jobs 2
+
+All models are small enough for two processor cores: chars-gpt with 2 blocks of width 64 that reads
+8 windows of 64 characters a step, and digits-vit with 2 blocks of width 64. "short" is about 700
+steps, "long" about 5,000, cosine to 0. `tune-*` tries as many learning rates for each optimizer, at
+seed 10; the best one, by validation loss (of digits-vit: by test loss, it has no third part), is
+what the other experiments take, at seeds 0 to 2. LMD runs a second time at its default.
+"""
+
+import json
+
+from runs import ROOT, main
+
+CHARS = ["--set", "layers=2", "--set", "width=64", "--set", "context=64", "--set", "batch_size=8"]
+VIT = ["--set", "layers=2"]
+BUDGETS = {
+    # 140 steps an epoch, then 500: medians are looked at after each.
+    "chars-short": ("chars-gpt", [*CHARS, "--set", "steps_per_epoch=140", "--epochs", "5"]),
+    "chars-long": ("chars-gpt", [*CHARS, "--set", "steps_per_epoch=500", "--epochs", "10"]),
+    # 45 batches an epoch.
+    "vit-short": ("digits-vit", [*VIT, "--epochs", "16"]),
+    "vit-long": ("digits-vit", [*VIT, "--epochs", "111"]),
+}
+TRIALS = {
+    "AdamW": ("adamw", (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)),
+    "Madam": ("madam", (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)),
+    "LMD": ("lmd", (0.02, 0.03, 0.05, 0.08, 0.12, 0.18)),
+}
+FORMATS = {
+    "float32": [],
+    "MXFP6-E3M2": ["--format", "mxfp6_e3m2"],
+    "MXFP6-E2M3": ["--format", "mxfp6_e2m3"],
+    "MXFP4": ["--format", "mxfp4"],
+}
+SEEDS = [0, 1, 2]
+
+
+def tuning(budget: str) -> dict:
+    """Learning rates of every optimizer in float32, one seed that no other experiment has."""
+    recipe, common = BUDGETS[budget]
+    runs = {
+        f"{name}, lr {lr}": ["--optimizer", key, "--lr", str(lr)]
+        for name, (key, rates) in TRIALS.items()
+        for lr in trials(budget, rates)
+    }
+    return {"recipe": recipe, "runs": runs, "common": common, "seeds": [10]}
+
+
+def trials(budget: str, rates: tuple[float, ...]) -> tuple[float, ...]:
+    """Six for a short run, the four in the middle for a long one, which takes seven times as long."""
+    return rates if budget.endswith("short") else rates[1:5]
+
+
+def chosen(budget: str) -> dict[str, float]:
+    """Optimizer -> learning rate of the lowest loss among its trials; empty before tuning."""
+    path = ROOT / "experiments" / "results" / f"tune-{budget}.json"
+    if not path.exists():
+        return {}
+    best: dict[str, dict] = {}
+    for row in json.loads(path.read_text())["runs"]:
+        name = row["label"].partition(",")[0]
+        loss = row["loss"]["valid" if "valid" in row["loss"] else "test"]
+        if loss is not None and (name not in best or loss < best[name]["loss"]):
+            best[name] = {"loss": loss, "lr": row["lr"]}
+    return {name: found["lr"] for name, found in best.items()}
+
+
+def flags(budget: str, name: str) -> list[str]:
+    """Optimizer and tuned learning rate."""
+    rates = chosen(budget)
+    return ["--optimizer", TRIALS[name][0], *(["--lr", str(rates[name])] if rates else [])]
+
+
+def comparison(budget: str, formats: tuple[str, ...] = tuple(FORMATS)) -> dict:
+    """Three tuned optimizers and LMD as it comes, in several formats."""
+    recipe, common = BUDGETS[budget]
+    rules = {name: flags(budget, name) for name in TRIALS}
+    rules["LMD, default lr"] = ["--optimizer", "lmd"]
+    runs = {
+        f"{rule}, {name}": [*given, *FORMATS[name]]
+        for name in formats
+        for rule, given in rules.items()
+    }
+    return {"recipe": recipe, "runs": runs, "common": common, "seeds": SEEDS}
+
+
+def variants(budget: str, runs: dict[str, list[str]], optimizer: str = "LMD") -> dict:
+    """Changes of one tuned optimizer."""
+    recipe, common = BUDGETS[budget]
+    changed = {label: [*flags(budget, optimizer), *change] for label, change in runs.items()}
+    return {"recipe": recipe, "runs": changed, "common": common, "seeds": SEEDS}
+
+
+def setting(*pairs: str) -> list[str]:
+    return [part for pair in pairs for part in ("--set", pair)]
+
+
+ABLATION = {
+    "as it is": [],
+    "no noise": setting("sigma=0"),
+    "noise 0.2": setting("sigma=0.2"),
+    "noise 0.3": setting("sigma=0.3"),
+    "no regularizer": setting("regularization=0"),
+    "exponential prior": setting("prior=exponential"),
+    "gaussian prior": setting("prior=gaussian"),
+    "constant prior": setting("prior=constant"),
+    "gradient not scaled by the weight": setting("weight_scaled=false"),
+    "update by RMS": setting("update=rms"),
+    "betas fixed at 0.5, 0.8": setting("beta1=0.5", "beta2=0.8"),
+    "betas fixed at 0.9, 0.99": setting("beta1=0.9", "beta2=0.99"),
+    "two samples a step": setting("samples=2"),
+}
+STORAGE = {name: setting(f"state={name}") for name in ("fp32", "bf16", "lns16", "lns12", "lns8")}
+FOUR_BITS = {
+    "MXFP4": ["--format", "mxfp4"],
+    "no noise": ["--format", "mxfp4", *setting("sigma=0")],
+    "noise as large as half a step": ["--format", "mxfp4", *setting("sigma=0.2")],
+    "stochastic rounding": ["--format", "mxfp4", *setting("forward_rounding=stochastic")],
+    "blocks of 16": ["--format", "mxfp4_k16"],
+    "blocks of 8": ["--format", "mxfp4_k8"],
+    "scale rule even": ["--format", "mxfp4+even"],
+    "scale rule rceil": ["--format", "mxfp4+rceil"],
+    "w+ and w- rounded apart": ["--format", "mxfp4", *setting("parts_format=mxfp4")],
+}
+BACKWARD = {
+    "float32": ["--format", "mxfp6_e3m2"],
+    **{
+        f"{name}": ["--format", "mxfp6_e3m2", *setting(f"backward_format={name}")]
+        for name in ("bf16", "mxfp8_e5m2", "mxfp8_e4m3", "mxfp6_e3m2", "mxfp4")
+    },
+    "mxfp4, stochastic": [
+        "--format", "mxfp6_e3m2", *setting("backward_format=mxfp4", "backward_rounding=stochastic"),
+    ],
+}  # fmt: skip
+ROBUST_FORMATS = {"float32": [], "MXFP4": ["--format", "mxfp4"]}
+
+
+def robustness() -> dict:
+    """Every learning rate of the tuning, at one of the seeds, in float32 and MXFP4."""
+    recipe, common = BUDGETS["chars-short"]
+    runs = {
+        f"{name}, lr {lr}, {label}": ["--optimizer", key, "--lr", str(lr), *given]
+        for name, (key, rates) in TRIALS.items()
+        for lr in rates
+        for label, given in ROBUST_FORMATS.items()
+    }
+    return {"recipe": recipe, "runs": runs, "common": common, "seeds": [0]}
+
+
+EXPERIMENTS = {
+    **{f"tune-{budget}": tuning(budget) for budget in BUDGETS},
+    **{f"lmd-{budget}": comparison(budget) for budget in BUDGETS},
+    "lmd-robust": robustness(),
+    "lmd-ablation": variants("chars-short", ABLATION),
+    "lmd-storage": variants("chars-short", STORAGE),
+    "lmd-four-bits": variants("chars-short", FOUR_BITS),
+    "lmd-backward": variants("chars-short", BACKWARD),
+    "adamw-four-bits": variants(
+        "chars-short",
+        {k: v for k, v in FOUR_BITS.items() if not any("sigma" in f or "parts" in f for f in v)},
+        "AdamW",
+    ),
+    "adamw-backward": variants("chars-short", BACKWARD, "AdamW"),
+}
+
+if __name__ == "__main__":
+    main(__doc__, EXPERIMENTS)
