@@ -1,5 +1,6 @@
 """LMD against the paper-literal one, and its updates in extremes."""
 
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from oracles.lmd_float64 import LMDOracle
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from rung.kernels.normal import normal_pair
+from rung.kernels.normal import normal_pair, normal_pair_oracle
 from rung.optim import LMD
 
 from .cases import randn
@@ -32,6 +33,13 @@ def slopes(shape, samples, dtype):
         yield [torch.where(z, 0.0, g).to(dtype) for g, z in zip(drawn, zeros, strict=True)]
 
 
+@functools.cache
+def once(noise):
+    """The same draws, which most tests share, made once."""
+    drawn = functools.cache(lambda key, *place: noise(torch.tensor(key), *place))
+    return lambda key, *place: drawn(int(key), *place)
+
+
 def pair(dtype, samples, shape=(4, 3), **options):
     """An optimizer on one weight and its oracle."""
     options = {**OPTIONS, **options}
@@ -42,9 +50,8 @@ def pair(dtype, samples, shape=(4, 3), **options):
         # Betas start at (0.5, 0.8), whatever the lr, and follow it from there.
         options = {**options, "reach": options["lr"] / 0.2}
     kept = {names.get(k, k): v for k, v in options.items() if k not in ("lr", "seed")}
-    if dtype == torch.float64:
-        # The draws are float32 numbers whatever the parameter's dtype.
-        kept["noise"] = normal_pair
+    # The draws are float32 numbers whatever the parameter's dtype.
+    kept["noise"] = once(normal_pair if dtype == torch.float64 else normal_pair_oracle)
     key = int(optimizer.state[param]["key"])
     return param, optimizer, LMDOracle(param.detach().numpy(), key, samples=samples, **kept)
 

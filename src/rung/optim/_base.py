@@ -63,6 +63,9 @@ class MultiplicativeOptimizer(Optimizer):
     def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
         """Update parameters that have gradients; where `finite` is given, only if it is true."""
 
+    def _prepare(self) -> None:  # noqa: B027
+        """Called before the updates of a step that has any; may refuse it."""
+
     # -- groups ------------------------------------------------------------------------------
 
     def _check_group(self, group: Group) -> None:
@@ -180,6 +183,7 @@ class MultiplicativeOptimizer(Optimizer):
         if not capturable and not bool(finite):
             self._skip()
             return loss
+        self._prepare()
         if capturable:
             for group in self.param_groups:
                 group["skipped_steps"] = group["skipped_steps"] + ~finite

@@ -11,7 +11,7 @@ from rung import formats
 from rung.formats import LNS, Format
 from rung.kernels.lmd import PRIORS
 from rung.optim._base import ADDITIVE, Group, check_choice, check_range
-from rung.optim._lmd_storage import STORAGES
+from rung.optim._lmd_storage import MEDIANS, STORAGES
 from rung.optim._sampling import POINTS
 
 OPTIONS = (
@@ -130,27 +130,37 @@ def check_loaded(state_dict: dict[str, Any]) -> None:
     Raises:
         ValueError: Medians or a scale that are not positive, NaN anywhere.
     """
-    for index, name, tensor in _loaded(state_dict):
+    for index, name, value, group in _loaded(state_dict):
         if name == "m0":
-            tensor = torch.as_tensor(tensor)
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            value = torch.as_tensor(value)
+        if not isinstance(value, Tensor):
             continue
-        positive = name.startswith("median") or name == "m0"
-        good = (tensor > 0) & torch.isfinite(tensor) if positive else torch.isfinite(tensor)
-        bad = tensor.numel() - int(good.sum())
+        must, good = _valid(name, value, group)
+        bad = value.numel() - int(good.sum())
         if bad:
-            must = "positive and finite" if positive else "finite"
             raise ValueError(
-                f"`{name}` of parameter {index} must be {must}; got {bad} of {tensor.numel()} "
+                f"`{name}` of parameter {index} must be {must}; got {bad} of {value.numel()} "
                 "values that are not. The state is damaged or of another optimizer: nothing was "
                 "loaded."
             )
 
 
-def _loaded(state_dict: dict[str, Any]) -> Iterator[tuple[int, str, Any]]:
+def _valid(name: str, value: Tensor, group: Group) -> tuple[str, Tensor]:
+    """What a stored tensor must be, and where it is that."""
+    if name in MEDIANS and not value.is_floating_point():
+        fmt = formats.get(group["state"])
+        assert isinstance(fmt, LNS)
+        good = (value >= 0) & (value.to(torch.int32) < fmt.levels)
+        return f"codes from 0 to {fmt.levels - 1}", good
+    if name.startswith("median") or name == "m0":
+        return "positive and finite", (value > 0) & torch.isfinite(value)
+    return "finite", torch.isfinite(value)
+
+
+def _loaded(state_dict: dict[str, Any]) -> Iterator[tuple[int, str, Any, Group]]:
     for group in state_dict["param_groups"]:
         if group.get("algorithm") == ADDITIVE:
             continue
         for index in group["params"]:
             for name, value in state_dict["state"].get(index, {}).items():
-                yield index, name, value
+                yield index, name, value, group

@@ -12,8 +12,8 @@ from rung.kernels import lmd_cpu as kernel
 from rung.kernels.lmd import Noise, Settings, parts, point_factor
 from rung.optim import _lmd_checks as checks
 from rung.optim._base import Group
-from rung.optim._lmd_ranks import rank
 from rung.optim._lmd_storage import State, storage_of
+from rung.optim._ranks import rank
 from rung.optim._sampling import Draw
 from rung.optim._write import working_gradient
 
@@ -113,16 +113,23 @@ def write_point(group: Group, param: Tensor, state: State, point: str) -> None:
         weight.copy_((pos - neg).view(-1))
 
 
-def add_draw(group: Group, param: Tensor, state: State, draw: Draw, sums: Sums | None) -> Sums:
-    """h+- of the draws so far, each divided by their number."""
+def add_draw(
+    group: Group,
+    param: Tensor,
+    state: State,
+    draw: Draw,
+    samples: int,
+    sums: Sums | None,
+) -> Sums:
+    """h+- of the draws so far, each divided by the number of draws of the step."""
     grad = working_gradient(param, group["maximize"]).reshape(-1)
     if sums is None:
         sums = (torch.zeros_like(grad), torch.zeros_like(grad))
     if not group["weight_scaled"]:
-        return sums[0].add_(grad / group["samples"]), sums[1].sub_(grad / group["samples"])
+        return sums[0].add_(grad / samples), sums[1].sub_(grad / samples)
     medians = _flat_medians(group, state)
     noise = noise_of(group, state, draw)
-    kernel.accumulate_into(*sums, grad, *medians, group["sigma"], noise, group["samples"])
+    kernel.accumulate_into(*sums, grad, *medians, group["sigma"], noise, samples)
     return sums
 
 

@@ -17,6 +17,7 @@ from rung.optim._base import (
     check_choice,
     check_range,
 )
+from rung.optim._ranks import any_rank, average_over_ranks
 
 POINTS = ("mean", "median")
 
@@ -37,17 +38,20 @@ class SamplingOptimizer(MultiplicativeOptimizer):
     """Interface of optimizers that take gradients at samples of the weights; use a leaf class.
 
     A leaf gives `_write_sample`, `_write_point`, `_accumulate` and `_clear`; its groups have the
-    keys ``samples`` (draws per step), ``sigma`` (0: nothing to draw), ``evaluate`` (a point) and
-    ``noise`` (``"same"`` or ``"per_rank"``).
+    keys ``samples`` (draws per step; the most of any group counts for all), ``sigma`` (0: nothing
+    to draw), ``evaluate`` (a point) and ``noise`` (``"same"`` or ``"per_rank"``, which counts for
+    all groups once one has it).
     """
 
-    # Transient, and so no part of a checkpoint: draws since the last step, the open block, whether
-    # a draw's gradient was not finite.
+    # Transient, and so no part of a checkpoint or copy: draws since the last step, the open block,
+    # whether a draw's gradient was not finite.
     _taken = 0
     _inside: str | None = None
     _spoiled = False
-    # Parameters that this step has put to their new point; a leaf adds them.
-    _written: set[Tensor] = set()
+    # Made anew for each step: parameters that it has put to their new point (a leaf adds them),
+    # mean gradients of the additive side.
+    _written: set[Tensor]
+    _additive_grads: dict[Tensor, Tensor]
 
     # -- for leaves --------------------------------------------------------------------------
 
@@ -66,6 +70,17 @@ class SamplingOptimizer(MultiplicativeOptimizer):
     @abstractmethod
     def _clear(self) -> None:
         """Forget what `_accumulate` kept."""
+
+    # -- groups ------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Group) -> None:
+        """As in the base class; then parameters hold their point, a rounding error from before."""
+        super().add_param_group(param_group)
+        new = {id(param) for param in self.param_groups[-1]["params"]}
+        with torch.no_grad():
+            for group, param in self._weights():
+                if id(param) in new:
+                    self._write_point(group, param, group["evaluate"])
 
     # -- blocks ------------------------------------------------------------------------------
 
@@ -90,20 +105,35 @@ class SamplingOptimizer(MultiplicativeOptimizer):
 
     @contextmanager
     def _sampled(self, restore: bool) -> Iterator[None]:
+        if self._taken >= self._samples:
+            self._start_over()
         draw = Draw(self._taken)
-        if draw.sample >= self._samples:
-            raise RuntimeError(
-                f"A step takes samples={self._samples} draws, and so many were taken since the "
-                "last; got another. Call step() first, or make the optimizer with more samples."
-            )
         if draw.sample:
             self.zero_grad()
+        else:
+            self._forget()
         with self._block("a sample") as block:
             self._each(lambda group, param: self._write_sample(group, param, draw))
             yield
             self._collect(draw)
             self._taken += 1
             block.restores = restore
+
+    def _start_over(self) -> None:
+        """After a step that a gradient scaler left out; otherwise a block too many.
+
+        Raises:
+            RuntimeError: The last draws' gradients are finite and wait for their step.
+        """
+        grads = [
+            p.grad for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
+        if not self._spoiled and bool(all_finite(grads)):
+            raise RuntimeError(
+                f"A step takes samples={self._samples} draws, and so many were taken since the "
+                "last; got another. Call step() first, or make the optimizer with more samples."
+            )
+        self._forget()
 
     @contextmanager
     def evaluated(self, point: str = "mean", draw: int = 0) -> Iterator[None]:
@@ -150,11 +180,30 @@ class SamplingOptimizer(MultiplicativeOptimizer):
         """Keep what a step over several draws or ranks can't make again from the gradient."""
         if self._samples == 1 and not self._ranks_differ:
             return
-        work = [(group, param) for group, param in self._weights() if param.grad is not None]
-        self._spoiled |= not bool(all_finite([param.grad for _, param in work]))  # type: ignore[misc]
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        self._spoiled |= not bool(all_finite([param.grad for param in params]))
+        own = {param: group for group, param in self._weights()}
         with torch.no_grad():
-            for group, param in work:
-                self._accumulate(group, param, draw)
+            for param in params:
+                if param in own:
+                    self._accumulate(own[param], param, draw)
+                    continue
+                # Of the additive side, the mean gradient.
+                share = param.grad / self._samples
+                before = self._additive_grads.get(param)
+                self._additive_grads[param] = share if before is None else before.add_(share)
+
+    def _hand_over(self) -> None:
+        """Before the update: agree with the other ranks, and give AdamW its mean gradients."""
+        if self._ranks_differ and not self._taken and not self._noisy:
+            self._collect(Draw(0))
+        if self._ranks_differ:
+            device = next((param.device for _, param in self._weights()), torch.device("cpu"))
+            self._spoiled = any_rank(self._spoiled, device)
+            if not self._spoiled:
+                average_over_ranks(tuple(self._additive_grads.values()))
+        for param, grad in self._additive_grads.items():
+            param.grad = grad
 
     def _each(self, write: Callable[[Group, Tensor], None]) -> None:
         with torch.no_grad():
@@ -174,6 +223,10 @@ class SamplingOptimizer(MultiplicativeOptimizer):
     @property
     def _samples(self) -> int:
         return max((group["samples"] for group in self._own_groups), default=1)
+
+    @property
+    def _noisy(self) -> bool:
+        return any(group["sigma"] > 0 for group in self._own_groups)
 
     @property
     def _ranks_differ(self) -> bool:
@@ -199,17 +252,19 @@ class SamplingOptimizer(MultiplicativeOptimizer):
         """
         self._require_outside("step()")
         losses = []
+        if closure is not None or not self._taken:
+            self._forget()
         try:
             if closure is not None:
-                self._forget()
                 for _ in range(self._samples):
                     # The update writes the point: restoring it before would be for nothing.
                     with self._sampled(restore=False), torch.enable_grad():
                         losses.append(closure())
+            self._hand_over()
             if self._spoiled:
                 self._skip()
             else:
-                super().step()  # calls `_require_draws` where there is something to do
+                super().step()
         finally:
             if losses:
                 self._each(self._restore_unless_written)
@@ -225,12 +280,12 @@ class SamplingOptimizer(MultiplicativeOptimizer):
 
     def _forget(self) -> None:
         self._taken, self._spoiled, self._written = 0, False, set()
+        self._additive_grads = {}
         self._clear()
 
-    def _require_draws(self) -> None:
+    def _prepare(self) -> None:
         """Refuse a step whose gradients were taken at no sample, or at too few."""
-        noisy = any(group["sigma"] > 0 for group in self._own_groups)
-        wanted = self._samples if noisy or self._taken else 0
+        wanted = self._samples if self._noisy or self._taken else 0
         if self._taken < wanted:
             raise RuntimeError(
                 f"A step with sigma > 0 needs gradients at samples={self._samples} draws of the "

@@ -12,8 +12,8 @@ from rung.optim import _additive
 from rung.optim import _lmd_checks as checks
 from rung.optim import _lmd_rule as rule
 from rung.optim._base import Group
-from rung.optim._lmd_ranks import average_over_ranks
 from rung.optim._lmd_storage import storage_of
+from rung.optim._ranks import average_over_ranks
 from rung.optim._sampling import Draw, SamplingOptimizer
 from rung.tensor.coded import CodedTensor
 
@@ -110,7 +110,7 @@ class LMD(SamplingOptimizer):
 
     algorithm = "lmd"
     # h+ and h- of the draws since the last step; transient, as what the base class keeps.
-    _sums: dict[Tensor, tuple[Tensor, Tensor]] = {}
+    _sums: dict[Tensor, tuple[Tensor, Tensor]]
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class LMD(SamplingOptimizer):
 
     def _accumulate(self, group: Group, param: Tensor, draw: Draw) -> None:
         self._sums[param] = rule.add_draw(
-            group, param, self.state[param], draw, self._sums.get(param)
+            group, param, self.state[param], draw, self._samples, self._sums.get(param)
         )
 
     def _clear(self) -> None:
@@ -197,12 +197,11 @@ class LMD(SamplingOptimizer):
     # -- the step ----------------------------------------------------------------------------
 
     def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        self._require_draws()
         for param in params:
             if not param.numel():
                 continue
             sums = self._sums.get(param)
-            if sums is not None and group["noise"] == "per_rank":
+            if sums is not None and self._ranks_differ:
                 average_over_ranks(sums)
             rule.step(group, param, self.state[param], sums)
             self._written.add(param)

@@ -1,4 +1,4 @@
-"""LMD over the ranks of a data-parallel run, when each draws noise of its own."""
+"""What a data-parallel run agrees on when each rank draws noise of its own."""
 
 import torch
 from torch import Tensor, distributed
