@@ -1,18 +1,23 @@
 """Draw the docs' figures: the same bytes whenever the same matplotlib draws the same numbers.
 
     python docs/figures.py
+    python docs/figures.py --medians RUN     take the histograms of an LMD run's folder first
 
 Writes docs/figures/*.svg: the number system from the formats themselves, the rounding of one step
-from experiments/results/quantization-error.json.
+from experiments/results/quantization-error.json, those of LMD from lmd-robust.json and
+lmd-medians.json beside it.
 """
 
+import argparse
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmd_figures
 import torch
+from result_files import ROOT, exists
 from torch import Tensor
 
 from rung.formats import LNS, get
@@ -29,15 +34,25 @@ from rung.report.style import (
     style,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
 Round = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
     """Draw and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--medians", type=Path, metavar="RUN")
+    run = parser.parse_args().medians
+    if run is not None:
+        lmd_figures.keep_medians(run)
     FIGURES.mkdir(exist_ok=True)
     drawings = {"number-systems": number_systems, "quantization-error": quantization_error}
+    for name, draw in (
+        ("lmd-robust", lmd_figures.robustness),
+        ("lmd-medians", lmd_figures.medians_figure),
+    ):
+        if exists(name):
+            drawings[name] = draw
     for name, draw in drawings.items():
         with style():
             target = FIGURES / f"{name}.svg"

@@ -10,49 +10,23 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "experiments" / "results"
+import format_tables
+import lmd_tables
+from result_files import (
+    BENCHMARKS,
+    RESULTS,
+    ROOT,
+    by_label,
+    bytes_a_weight,
+    load,
+    measured,
+    outcome,
+    provenance,
+)
+
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def load(name: str) -> dict[str, Any]:
-    """One result file."""
-    data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return data
-
-
-def by_label(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Runs of each row of a table, in the file's order."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for run in result["runs"]:
-        rows.setdefault(run["label"], []).append(run)
-    return rows
-
-
-def spread(values: list[float], form: str) -> str:
-    """Mean, with the range where there are several."""
-    if len(values) == 1:
-        return format(values[0], form)
-    return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def bytes_a_weight(run: dict[str, Any]) -> str:
-    """Weights and optimizer state of one run, measured, per weight."""
-    size = run["bytes"]
-    weights, state = size["weights_per_weight"], size["state_per_weight"]
-    return f"{weights:.2f} + {state:.2f} = {weights + state:.2f}"
-
-
-def outcome(runs: list[dict[str, Any]], factor: float, form: str) -> str:
-    """Final metric of a row's runs, and how many diverged."""
-    diverged = sum(run["status"] != "finished" for run in runs)
-    values = [factor * run["metric"]["final"] for run in runs if run["status"] == "finished"]
-    figure = spread(values, form) if values else ""
-    return (figure + (f" ({diverged} diverged)" if diverged else "")).strip()
 
 
 def table(name: str, heading: str, factor: float, form: str) -> str:
@@ -68,31 +42,9 @@ def table(name: str, heading: str, factor: float, form: str) -> str:
     return "\n".join([*lines, "", provenance(result), ""])
 
 
-def measured(source: str | Path, make: Callable[[], str]) -> Callable[[], str]:
-    """A table that says so where its result file, or the file of its name, isn't there yet."""
-    path = source if isinstance(source, Path) else RESULTS / f"{source}.json"
-    return lambda: make() if path.exists() else "(not yet measured)\n"
-
-
-def provenance(result: dict[str, Any]) -> str:
-    """One sentence on data, machine, versions, seeds and command."""
-    first = result["runs"][0]
-    environment = first["environment"]
-    seeds = sorted({run["seed"] for run in result["runs"]})
-    kind = "one run each" if len(seeds) == 1 else f"mean and range over {len(seeds)} seeds"
-    note = f" {result['note']}." if result["note"] else ""
-    return (
-        f"{kind.capitalize()}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. "
-        f"Data: {first['data']}.{note} Machine: {environment['processor']}, one thread a run; "
-        f"torch {environment['torch']}, Python {environment['python']}. "
-        f"First row: `{first['command']}`; all rows in `experiments/results/"
-        f"{result['experiment']}.json`."
-    )
-
-
 def step_table() -> str:
     """Optimizer steps against AdamW's fused one."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "step.json").read_text())
+    result = json.loads((BENCHMARKS / "step.json").read_text())
     environment = result["environment"]
     lines = ["| one step | CPU time, ms | AdamW fused = 1 |", "|---|---:|---:|"]
     lines += [
@@ -168,25 +120,6 @@ def lns_wikitext() -> str:
     return "\n".join([*lines, "", f"{note} {provenance(result)}", ""])
 
 
-def lns_bounds() -> str:
-    """What the named formats can hold."""
-    from rung.formats import LNS, get, names
-
-    lines = [
-        "| format | base factor | octaves | with a zero | codes | worst relative error |",
-        "|---|---:|---:|---:|---|---:|",
-    ]
-    for name in [*(name for name in names() if name.startswith("lns")), "lns8_b4"]:
-        fmt = get(name)
-        assert isinstance(fmt, LNS)
-        dtype = str(fmt.code_dtype).removeprefix("torch.")
-        lines.append(
-            f"| `{name}` | {fmt.base_factor} | {fmt.octaves:.2f} | {fmt.with_zero().octaves:.2f} "
-            f"| {dtype} | {100 * fmt.max_relative_error:.3g} % |"
-        )
-    return "\n".join([*lines, ""])
-
-
 def quantization_error() -> str:
     """Median share of one step that rounding loses, at three magnitudes and lr 2^-7."""
     result = json.loads((RESULTS / "quantization-error.json").read_text())
@@ -214,7 +147,7 @@ def quantization_error() -> str:
 
 def lns_step_table() -> str:
     """Training steps in LNS8 against float32 ones, and what rounding costs by itself."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "lns_step.json").read_text())
+    result = json.loads((BENCHMARKS / "lns_step.json").read_text())
     totals = {row["label"]: row["total"] for row in result["rows"]}
     lines = [
         "| one step, CPU time in ms | forward | backward | update | total | against float32 |",
@@ -253,14 +186,15 @@ def digits_line() -> str:
     )
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
+    **format_tables.TABLES,
+    **lmd_tables.TABLES,
     "digits": lambda: table("digits", "test accuracy, %", 100, ".2f"),
     "digits-line": digits_line,
     "step": step_table,
     "fashion": lambda: table("fashion", "test error, %", 100, ".2f"),
     "wikitext": lambda: table("wikitext", "validation perplexity", 1, ".1f"),
-    "lns-bounds": lns_bounds,
-    "lns-step": measured(ROOT / "benchmarks" / "results" / "lns_step.json", lns_step_table),
+    "lns-step": measured(BENCHMARKS / "lns_step.json", lns_step_table),
     "lns-digits": measured(
         "lns-digits", lambda: table("lns-digits", "test accuracy, %", 100, ".2f")
     ),

@@ -30,6 +30,8 @@ def record(label: str, argv: list[str], summary: dict, out: Path, data_dir: str 
     config = json.loads((out / "config.json").read_text())
     row = {"label": label, "command": " ".join(["rung", "train", *argv])}
     row |= {key: summary[key] for key in KEPT}
+    if summary.get("posterior") is not None:
+        row["posterior"] = summary["posterior"]
     data = config["data"].replace(data_dir, "DATA_DIR") if data_dir else config["data"]
     row |= {"lr": config["lr"], "data": data, "environment": summary["environment"]}
     return row

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import shlex
@@ -89,3 +90,55 @@ def test_tables_are_those_of_the_result_files():
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def made_up(label, seed, loss, status="finished"):
+    return {
+        "label": label,
+        "command": "rung train chars-gpt",
+        "seed": seed,
+        "status": status,
+        "metric": {"final": loss},
+        "loss": {"eval": loss},
+        "bytes": {"weights_per_weight": 4.0, "state_per_weight": 16.0},
+        "time": {"steps": 700},
+        "lr": 0.01,
+        "data": "made up",
+        "environment": {"processor": "P", "torch": "T", "python": "3"},
+    }
+
+
+@pytest.fixture
+def lmd_tables(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    monkeypatch.setattr(importlib.import_module("result_files"), "RESULTS", tmp_path)
+
+    def write(name, runs):
+        result = {"experiment": name, "note": "", "runs": runs}
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+
+    return importlib.import_module("lmd_tables").TABLES, write
+
+
+def test_a_format_is_compared_with_its_own_optimizer_in_float32(lmd_tables):
+    tables, write = lmd_tables
+    runs = [made_up("LMD, float32", seed, 2.0) for seed in (0, 1)]
+    runs += [made_up("LMD, MXFP4", 0, 2.1), made_up("LMD, MXFP4", 1, 2.3)]
+    runs += [made_up("LMD, default lr, MXFP4", 0, 9.0, "diverged")]
+    write("lmd-chars-short", runs)
+    table = tables["lmd-chars-short"]()
+    assert "| LMD | 0.01 | 2.0000 ± 0.0000 | 2.2000 ± 0.1414 (+10.00 %) |" in table
+    assert "| LMD, default lr | 0.01 |  | (1 diverged) |" in table
+    assert "700 steps a run. Mean over 2 seeds" in table
+
+
+def test_the_lowest_loss_of_tuning_is_marked(lmd_tables):
+    tables, write = lmd_tables
+    low, high = made_up("LMD, lr 0.1", 10, 1.5), made_up("LMD, lr 0.2", 10, 1.0, "diverged")
+    write("tune-chars-short", [low | {"lr": 0.1}, high | {"lr": 0.2}])
+    assert "| LMD | **0.1: 1.5000**, 0.2: diverged | 0.1 |" in tables["lmd-tuning"]()
+
+
+def test_a_table_without_its_result_file_says_so(lmd_tables):
+    tables, _ = lmd_tables
+    assert tables["lmd-ablation"]() == "(not yet measured)\n"

@@ -11,8 +11,8 @@ from rung import formats
 from rung.formats import LNS, Format
 from rung.kernels.lmd import PRIORS
 from rung.optim._base import ADDITIVE, Group, check_choice, check_range
+from rung.optim._blocks import POINTS
 from rung.optim._lmd_storage import MEDIANS, STORAGES
-from rung.optim._sampling import POINTS
 
 OPTIONS = (
     "lr", "betas", "sigma", "prior", "regularization", "reach", "m0", "offset", "entropy",
@@ -43,7 +43,8 @@ def check_options(group: Group) -> None:
         "sigma", group["sigma"], 0 <= group["sigma"] <= _LARGEST_SIGMA,
         "from 0 to 4, beyond which exp(sigma * eps) overflows float32",
     )  # fmt: skip
-    decay = group["regularization"]
+    # None in the defaults: a group's own lr decides, in `_lmd_rule.complete`.
+    decay = 0.0 if group["regularization"] is None else group["regularization"]
     check_range("regularization", decay, 0 <= decay < math.inf, "0 or more and finite")
     _check_step(group["lr"], group["clip"] if group["update"] == "rms" else 1.0, decay)
     if group["m0"] is not None:

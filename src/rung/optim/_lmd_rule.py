@@ -12,9 +12,9 @@ from rung.kernels import lmd_cpu as kernel
 from rung.kernels.lmd import Noise, Settings, parts, point_factor
 from rung.optim import _lmd_checks as checks
 from rung.optim._base import Group
+from rung.optim._blocks import Draw
 from rung.optim._lmd_storage import State, storage_of
 from rung.optim._ranks import rank
-from rung.optim._sampling import Draw
 from rung.optim._write import working_gradient
 
 Sums = tuple[Tensor, Tensor]
@@ -29,15 +29,29 @@ _NEWEST_IN_UPDATE = 2.5
 
 DEFAULT_LR = 0.02
 
+# Of the variance that ln m of a weight has whose gradient is noise: at most ln 2 times this.
+_REACH_PER_REGULARIZATION = 3.0
+
 
 def default_lr(total_steps: int | None) -> float:
-    """Lr = 2 / sqrt(total_steps), from 0.005 to 0.08; 0.03 for a run of unknown length.
+    """A learning rate of 1 / sqrt(total_steps), 0.005 to 0.05; 0.02 if nothing is known.
 
     Measured on small transformers over 700 and 5,000 steps (docs/lmd.md).
     """
     if total_steps is None:
         return DEFAULT_LR
     return min(max(1 / math.sqrt(total_steps), 0.005), 0.05)
+
+
+def complete(group: Group) -> None:
+    """Fill in what depends on a group's own lr, before a schedule touches that."""
+    lr = float(group["lr"]) or DEFAULT_LR
+    if group["reach"] is None:
+        group["reach"] = lr / FASTEST
+    if group["regularization"] is None:
+        betas = group["betas"]
+        reach = group["reach"] if betas is None else lr / (1 - betas[1])
+        group["regularization"] = reach / _REACH_PER_REGULARIZATION
 
 
 def betas_of(group: Group) -> tuple[float, float]:

@@ -1,67 +1,38 @@
-"""Optimizers whose weights are distributions: samples in place for a while, then restored."""
+"""Optimizers that take gradients at samples of the weights: draws, ranks, the step."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rung.optim._base import (
-    ADDITIVE,
-    Group,
-    MultiplicativeOptimizer,
-    all_finite,
-    check_choice,
-    check_range,
-)
+from rung.optim._base import Group, all_finite
+from rung.optim._blocks import BlockOptimizer, Draw
 from rung.optim._ranks import any_rank, average_over_ranks
 
-POINTS = ("mean", "median")
 
+class SamplingOptimizer(BlockOptimizer):
+    """Interface of optimizers whose gradients are those of samples; use a leaf class.
 
-class Draw(NamedTuple):
-    """Which noise: a sample of a step's gradient, or one of the posterior predictive.
-
-    Attributes:
-        sample: Number of the draw, >= 0.
-        predictive: Whether it is for prediction; such draws are apart from training's.
-    """
-
-    sample: int
-    predictive: bool = False
-
-
-class SamplingOptimizer(MultiplicativeOptimizer):
-    """Interface of optimizers that take gradients at samples of the weights; use a leaf class.
-
-    A leaf gives `_write_sample`, `_write_point`, `_accumulate` and `_clear`; its groups have the
+    A leaf gives, beside what `BlockOptimizer` asks, `_accumulate` and `_clear`; its groups have the
     keys ``samples`` (draws per step; the most of any group counts for all), ``sigma`` (0: nothing
-    to draw), ``evaluate`` (a point) and ``noise`` (``"same"`` or ``"per_rank"``, which counts for
-    all groups once one has it).
+    to draw) and ``noise`` (``"same"`` or ``"per_rank"``, which counts for all groups once one has
+    it).
     """
 
-    # Transient, and so no part of a checkpoint or copy: draws since the last step, the open block,
-    # whether a draw's gradient was not finite.
+    # Transient, and so no part of a checkpoint or copy: draws since the last step, and whether the
+    # gradient of one was not finite.
     _taken = 0
-    _inside: str | None = None
     _spoiled = False
     # Made anew for each step: parameters that it has put to their new point (a leaf adds them),
-    # mean gradients of the additive side.
+    # that a draw gave a gradient, mean gradients of the additive side.
     _written: set[Tensor]
+    _drawn: set[Tensor]
     _additive_grads: dict[Tensor, Tensor]
 
     # -- for leaves --------------------------------------------------------------------------
-
-    @abstractmethod
-    def _write_sample(self, group: Group, param: Tensor, draw: Draw) -> None:
-        """Put a draw into a parameter."""
-
-    @abstractmethod
-    def _write_point(self, group: Group, param: Tensor, point: str) -> None:
-        """Put the mean or the median into a parameter."""
 
     @abstractmethod
     def _accumulate(self, group: Group, param: Tensor, draw: Draw) -> None:
@@ -71,30 +42,15 @@ class SamplingOptimizer(MultiplicativeOptimizer):
     def _clear(self) -> None:
         """Forget what `_accumulate` kept."""
 
-    # -- groups ------------------------------------------------------------------------------
-
-    def add_param_group(self, param_group: Group) -> None:
-        """As in the base class; then parameters hold their point, a rounding error from before."""
-        super().add_param_group(param_group)
-        new = {id(param) for param in self.param_groups[-1]["params"]}
-        with torch.no_grad():
-            for group, param in self._weights():
-                if id(param) in new:
-                    self._write_point(group, param, group["evaluate"])
-
-    # -- blocks ------------------------------------------------------------------------------
-
-    @property
-    def sampling(self) -> bool:
-        """Whether a block of `sampled` or `evaluated` is open."""
-        return self._inside is not None
+    # -- draws -------------------------------------------------------------------------------
 
     @contextmanager
     def sampled(self) -> Iterator[None]:
         """Parameters hold a draw from the posterior; afterwards, come what may, their point again.
 
         Run forward and backward pass inside and `step` after it: one block for each of `samples`.
-        From the second block of a step on, gradients start from None.
+        From the second block of a step on, gradients start from None. Whatever changes gradients
+        (clipping, unscaling) belongs inside too: with several samples the block's end uses them.
 
         Raises:
             RuntimeError: Inside another block; more blocks than `samples` before a step.
@@ -112,6 +68,7 @@ class SamplingOptimizer(MultiplicativeOptimizer):
             self.zero_grad()
         else:
             self._forget()
+            self._require_own_points()
         with self._block("a sample") as block:
             self._each(lambda group, param: self._write_sample(group, param, draw))
             yield
@@ -135,47 +92,6 @@ class SamplingOptimizer(MultiplicativeOptimizer):
             )
         self._forget()
 
-    @contextmanager
-    def evaluated(self, point: str = "mean", draw: int = 0) -> Iterator[None]:
-        """Parameters hold another point of the posterior; afterwards their own again.
-
-        Args:
-            point: ``"mean"``, ``"median"`` or ``"sample"``.
-            draw: Which sample, >= 0; the same number is the same draw until the next step.
-
-        Raises:
-            RuntimeError: Inside another block: a sample is in place.
-            ValueError: Unknown point; a negative draw.
-        """
-        self._require_outside("evaluated()")
-        check_choice("point", point, (*POINTS, "sample"))
-        check_range("draw", draw, draw >= 0, "0 or more")
-        with self._block(f"the {point}"):
-            if point == "sample":
-                which = Draw(draw, predictive=True)
-                self._each(lambda group, param: self._write_sample(group, param, which))
-            else:
-                self._each(lambda group, param: self._write_point(group, param, point))
-            yield
-
-    @contextmanager
-    def _block(self, content: str) -> Iterator[SimpleNamespace]:
-        self._inside = content
-        block = SimpleNamespace(restores=True)
-        try:
-            yield block
-        finally:
-            self._inside = None
-            if block.restores:
-                self._each(lambda group, param: self._write_point(group, param, group["evaluate"]))
-
-    def _require_outside(self, call: str) -> None:
-        if self._inside is not None:
-            raise RuntimeError(
-                f"{call} needs the parameters at their own point; {self._inside} is still in "
-                "place. Leave the block of `sampled` or `evaluated` first."
-            )
-
     def _collect(self, draw: Draw) -> None:
         """Keep what a step over several draws or ranks can't make again from the gradient."""
         if self._samples == 1 and not self._ranks_differ:
@@ -187,6 +103,7 @@ class SamplingOptimizer(MultiplicativeOptimizer):
             for param in params:
                 if param in own:
                     self._accumulate(own[param], param, draw)
+                    self._drawn.add(param)
                     continue
                 # Of the additive side, the mean gradient.
                 share = param.grad / self._samples
@@ -204,21 +121,9 @@ class SamplingOptimizer(MultiplicativeOptimizer):
                 average_over_ranks(tuple(self._additive_grads.values()))
         for param, grad in self._additive_grads.items():
             param.grad = grad
-
-    def _each(self, write: Callable[[Group, Tensor], None]) -> None:
-        with torch.no_grad():
-            for group, param in self._weights():
-                write(group, param)
-
-    def _weights(self) -> Iterator[tuple[Group, Tensor]]:
-        for group in self._own_groups:
-            for param in group["params"]:
-                if param in self.state and param.numel():
-                    yield group, param
-
-    @property
-    def _own_groups(self) -> list[Group]:
-        return [group for group in self.param_groups if group["algorithm"] != ADDITIVE]
+        for param in self._drawn:
+            if param.grad is None:  # in the last draw only: the others count
+                param.grad = torch.zeros_like(param)
 
     @property
     def _samples(self) -> int:
@@ -254,6 +159,7 @@ class SamplingOptimizer(MultiplicativeOptimizer):
         losses = []
         if closure is not None or not self._taken:
             self._forget()
+            self._require_own_points()
         try:
             if closure is not None:
                 for _ in range(self._samples):
@@ -266,21 +172,21 @@ class SamplingOptimizer(MultiplicativeOptimizer):
             else:
                 super().step()
         finally:
-            if losses:
-                self._each(self._restore_unless_written)
+            if losses:  # parameters without a gradient; all of them where the step was skipped
+                self._restore(p for _, p in self._weights() if p not in self._written)
             self._forget()
         if not losses:
             return None
         return losses[0] if len(losses) == 1 else sum(losses[1:], losses[0]) / len(losses)
 
-    def _restore_unless_written(self, group: Group, param: Tensor) -> None:
-        """Parameters without a gradient, and all of them where the step was skipped."""
-        if param not in self._written:
-            self._write_point(group, param, group["evaluate"])
+    def _mark_written(self, param: Tensor) -> None:
+        """A leaf's update has put a parameter to its new point."""
+        self._written.add(param)
+        self.__dict__.setdefault("_versions", {})[param] = param._version
 
     def _forget(self) -> None:
-        self._taken, self._spoiled, self._written = 0, False, set()
-        self._additive_grads = {}
+        self._taken, self._spoiled = 0, False
+        self._written, self._drawn, self._additive_grads = set(), set(), {}
         self._clear()
 
     def _prepare(self) -> None:

@@ -12,9 +12,10 @@ from rung.optim import _additive
 from rung.optim import _lmd_checks as checks
 from rung.optim import _lmd_rule as rule
 from rung.optim._base import Group
+from rung.optim._blocks import Draw
 from rung.optim._lmd_storage import storage_of
 from rung.optim._ranks import average_over_ranks
-from rung.optim._sampling import Draw, SamplingOptimizer
+from rung.optim._sampling import SamplingOptimizer
 from rung.tensor.coded import CodedTensor
 
 
@@ -42,9 +43,9 @@ class LMD(SamplingOptimizer):
     Momentum follows the learning rate unless `betas` are given: 1 - beta2 = lr / reach, at most
     0.2, so betas are (0.5, 0.8) at the full lr and slower as a schedule lowers it: a gradient is
     remembered while ln m moves by `reach`. Weights whose gradients are noise spread until ln m has
-    a variance of about reach / regularization, so long runs want a smaller reach. With `lr` left
-    out and `total_steps` given, lr = 1 / sqrt(total_steps) and reach = 5 lr: one setting for short
-    and long runs.
+    a variance of at most ln 2 * reach / regularization; the default regularization keeps that at 2
+    whatever lr is. With `lr` left out and `total_steps` given, lr = 1 / sqrt(total_steps) and
+    reach = 5 lr: one setting for short and long runs.
 
     The rule is derived from the Bayesian learning rule in docs/lmd.md. The paper's abstract and
     public reviews are all that we had: what is not in them (betas that follow lr, defaults, every
@@ -57,7 +58,8 @@ class LMD(SamplingOptimizer):
         betas: (beta1, beta2), each in [0, 1); None: they follow lr.
         sigma: Standard deviation of ln w+-, 0 to 4; 0 draws no noise.
         prior: ``"lognormal"``, ``"exponential"``, ``"gaussian"`` or ``"constant"``.
-        regularization: lambda, weight of the prior, >= 0; lognormal: 1 / sigma0^2.
+        regularization: lambda, weight of the prior, >= 0; lognormal: 1 / sigma0^2. None: a third of
+            the reach (with `betas`, of lr / (1 - beta2)).
         total_steps: Length of the run, for `lr`; unused where that is given.
         reach: How far ln m moves while a gradient is remembered, > 0; None: 5 times the group's lr.
             Unused with `betas`.
@@ -119,7 +121,7 @@ class LMD(SamplingOptimizer):
         betas: tuple[float, float] | None = None,
         sigma: float = 0.05,
         prior: str = "lognormal",
-        regularization: float = 0.05,
+        regularization: float | None = None,
         *,
         total_steps: int | None = None,
         reach: float | None = None,
@@ -159,10 +161,9 @@ class LMD(SamplingOptimizer):
 
     def _check_group(self, group: Group) -> None:
         self._check_shared(group)
-        if group["reach"] is None and "params" in group:
-            # Of this group's own lr, before a schedule touches it.
-            group["reach"] = (float(group["lr"]) or rule.DEFAULT_LR) / rule.FASTEST
         checks.check_options(group)
+        if "params" in group:
+            rule.complete(group)
 
     def _init_state(self, group: Group, param: Tensor, name: str) -> None:
         if isinstance(param, CodedTensor):
@@ -204,7 +205,7 @@ class LMD(SamplingOptimizer):
             if sums is not None and self._ranks_differ:
                 average_over_ranks(sums)
             rule.step(group, param, self.state[param], sums)
-            self._written.add(param)
+            self._mark_written(param)
 
     def medians(self, param: Tensor) -> tuple[Tensor, Tensor]:
         """m+ and m- of a parameter: copies in its shape, float32 (float64 for float64).
@@ -233,3 +234,4 @@ class LMD(SamplingOptimizer):
         checks.check_loaded(state_dict)
         super().load_state_dict(state_dict)
         self._forget()
+        self._restore(param for _, param in self._weights())

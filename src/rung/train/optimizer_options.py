@@ -170,8 +170,8 @@ class LMDOptions:
     """Standard deviation of ln w+ and ln w-; 0 draws no noise."""
     prior: Prior = "lognormal"
     """Distribution of w+ and w- that the regularizer comes from."""
-    regularization: NonNegative = 0.05
-    """Weight of the regularizer."""
+    regularization: NonNegative | None = None
+    """Weight of the regularizer; none: a third of the reach."""
     offset: Positive = 0.1
     """What both medians begin with beside the weight, in multiples of its tensor's spread."""
     entropy: bool = False
