@@ -5,10 +5,11 @@
     python experiments/lmd.py lmd-robust --jobs 2
 
 All models are small enough for two processor cores: chars-gpt with 2 blocks of width 64 that reads
-8 windows of 64 characters a step, and digits-vit with 2 blocks of width 64. "short" is about 700
-steps, "long" about 5,000, cosine to 0; no augmentation. `tune-*` tries as many learning rates for each optimizer, at
-seed 10; the best one, by validation loss (of digits-vit: by test loss, it has no third part), is
-what the other experiments take, at seeds 0 to 2. LMD runs a second time at its default.
+8 windows of 64 characters a step, and digits-vit with 2 blocks of width 64, without augmentation.
+"short" is about 700 steps, "long" about 5,000, cosine to 0. `tune-*` tries as many learning rates
+for each optimizer, at seed 10; the best one, by validation loss (of digits-vit: by test loss, it
+has no third part), is what the other experiments take, at seeds 0 to 2. LMD runs a second time with
+the rate that it takes by itself.
 """
 
 import json

@@ -29,7 +29,7 @@ SWEEP = {
         {
             "folder": str,
             "optimizer": str,
-            "lr": _NUMBER,
+            "lr": _NULLABLE,
             "bits": schema.Maybe(int),
             "seed": int,
             "status": str,
@@ -52,7 +52,7 @@ class Setting:
     """The runs of a sweep that differ in nothing but their seed."""
 
     optimizer: str
-    lr: float
+    lr: float | None
     bits: int | None
     """Bits that a weight keeps after an update; None where the sweep does not vary them."""
     cells: tuple[dict[str, Any], ...]

@@ -77,7 +77,7 @@ def _axis(sweep: Sweep) -> _Axis:
 
         return _Axis(name, "bits of a weight after its update", by_bits)
     if name == "lr":
-        return _Axis(name, "learning rate", lambda s, index: s.lr * 1.03 ** (index - middle))
+        return _Axis(name, "learning rate", lambda s, index: (s.lr or 0.0) * 1.03 ** (index - middle))
     return _Axis(name, "", lambda setting, index: float(index))
 
 
@@ -124,7 +124,7 @@ def _dress_x(axes: "Axes", sweep: Sweep, axis: _Axis) -> None:
     axes.set_xlabel(axis.label)
     if axis.name == "lr":
         axes.set_xscale("log")
-        lrs = sorted({setting.lr for setting in sweep.settings})
+        lrs = sorted({setting.lr for setting in sweep.settings if setting.lr is not None})
         axes.set_xlim(lrs[0] / 1.35, lrs[-1] * 1.35)
         style.plain_log_axis(axes.xaxis)
         if len(lrs) <= _MOST_RATES:

@@ -21,7 +21,7 @@ def cells(sweep: Sweep, setting: Setting) -> list[str]:
     bits = [] if setting.bits is None else [str(setting.bits)]
     return [
         setting.optimizer,
-        f"{setting.lr:g}",
+        "its own" if setting.lr is None else f"{setting.lr:g}",
         *bits,
         numbers.metric(name, setting.mean),
         numbers.metric(name, min(finals, default=None)),

@@ -47,7 +47,7 @@ class _OnTestImages(nn.Module):
         self.task, self.model, self.device = task, model, device
 
     def forward(self, places: Tensor) -> Tensor:
-        images: Tensor = self.task._still(self.task.data.test_images[places])
+        images: Tensor = self.task.still(self.task.data.test_images[places])
         outputs: Tensor = self.model(images.to(self.device))
         return outputs
 

@@ -77,7 +77,7 @@ class ImageTask:
         for index in torch.split(torch.arange(count), size):
             images, labels = self.data.test_images[index], self.data.test_labels[index]
             targets = labels.to(device)
-            outputs = model(self._still(images).to(device))
+            outputs = model(self.still(images).to(device))
             loss += float(self.loss(outputs, targets)) * len(labels)
             right += int((outputs.argmax(-1) == targets).sum())
         share = right / count
@@ -88,9 +88,9 @@ class ImageTask:
     def probe(self) -> tuple[Tensor, Tensor]:
         """The first training images."""
         size = min(self.options.batch_size, self.examples)
-        return self._still(self.data.train_images[:size]), self.data.train_labels[:size]
+        return self.still(self.data.train_images[:size]), self.data.train_labels[:size]
 
-    def _still(self, images: Tensor) -> Tensor:
+    def still(self, images: Tensor) -> Tensor:
         """Images as the model takes them, without augmentation."""
         cut = images if self.size is None else center_window(images, self.size)
         return self.data.normalized(cut)
