@@ -49,12 +49,7 @@ def whole_step(optimizer: torch.optim.Optimizer, loss_and_gradient: Callable[[],
 
         return plain
 
-    def sampled() -> None:
-        with optimizer.sampled():
-            loss_and_gradient()
-        optimizer.step()
-
-    return sampled
+    return lambda: optimizer.step(loss_and_gradient)
 
 
 def optimizers(size: int) -> dict[str, Step]:
