@@ -77,7 +77,9 @@ def _axis(sweep: Sweep) -> _Axis:
 
         return _Axis(name, "bits of a weight after its update", by_bits)
     if name == "lr":
-        return _Axis(name, "learning rate", lambda s, index: (s.lr or 0.0) * 1.03 ** (index - middle))
+        return _Axis(
+            name, "learning rate", lambda s, index: (s.lr or 0.0) * 1.03 ** (index - middle)
+        )
     return _Axis(name, "", lambda setting, index: float(index))
 
 
