@@ -53,7 +53,7 @@ def tuning(budget: str) -> dict:
 
 
 def trials(budget: str, rates: tuple[float, ...]) -> tuple[float, ...]:
-    """Six for a short run; for a long one, seven times the work, those around the short one's best."""
+    """Six for a short run; for a long one, seven times the work, some around the best of those."""
     return {"chars-long": rates[1:4], "vit-long": rates[2:4]}.get(budget, rates)
 
 
