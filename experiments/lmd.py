@@ -54,12 +54,13 @@ def tuning(budget: str) -> dict:
 
 def trials(budget: str, rates: tuple[float, ...]) -> tuple[float, ...]:
     """Six for a short run; for a long one, seven times the work, some around the best of those."""
-    return {"chars-long": rates[1:4], "vit-long": rates[2:4]}.get(budget, rates)
+    return rates[1:4] if budget == "chars-long" else rates
 
 
 def chosen(budget: str) -> dict[str, float]:
     """Optimizer -> learning rate of the lowest loss among its trials; empty before tuning."""
-    path = ROOT / "experiments" / "results" / f"tune-{budget}.json"
+    tuned = "vit-short" if budget == "vit-long" else budget  # two cores have no time for more
+    path = ROOT / "experiments" / "results" / f"tune-{tuned}.json"
     if not path.exists():
         return {}
     best: dict[str, dict] = {}
@@ -78,14 +79,20 @@ def flags(budget: str, name: str) -> list[str]:
 
 
 def comparison(budget: str) -> dict:
-    """Three tuned optimizers in several formats (long runs: float32 only), and LMD as it comes."""
+    """Three tuned optimizers in several formats, and LMD with its own rate.
+
+    Long runs are in float32 only; of digits-vit in fewer bits there are those that say most.
+    """
     recipe, common = BUDGETS[budget]
     formats = tuple(FORMATS) if budget.endswith("short") else ("float32",)
+    left_out = {("Madam", name) for name in FORMATS if name != "float32"}
+    left_out = left_out | {("AdamW", "MXFP6-E2M3")} if budget.startswith("vit") else set()
     rules = {name: flags(budget, name) for name in TRIALS}
     runs = {
         f"{rule}, {name}": [*given, *FORMATS[name]]
         for name in formats
         for rule, given in rules.items()
+        if (rule, name) not in left_out
     }
     runs["LMD, default lr, float32"] = ["--optimizer", "lmd"]
     return {"recipe": recipe, "runs": runs, "common": common, "seeds": SEEDS}
@@ -111,11 +118,8 @@ ABLATION = {
     "as it is": [],
     "no noise": setting("sigma=0"),
     "noise 0.2": setting("sigma=0.2"),
-    "noise 0.3": setting("sigma=0.3"),
     "no regularizer": setting("regularization=0"),
     "exponential prior": setting("prior=exponential"),
-    "gaussian prior": setting("prior=gaussian"),
-    "constant prior": setting("prior=constant"),
     "regularization fixed at 0.1": setting("regularization=0.1"),
     "gradient not scaled by the weight": setting("weight_scaled=false"),
     "update by RMS": setting("update=rms"),
@@ -159,11 +163,11 @@ def robustness() -> dict:
 
 
 EXPERIMENTS = {
-    **{f"tune-{budget}": tuning(budget) for budget in BUDGETS},
+    **{f"tune-{budget}": tuning(budget) for budget in BUDGETS if budget != "vit-long"},
     **{f"lmd-{budget}": comparison(budget) for budget in BUDGETS},
     "lmd-robust": robustness(),
     "lmd-ablation": variants("chars-short", ABLATION),
-    "lmd-storage": variants("chars-short", STORAGE),
+    "lmd-storage": variants("chars-short", STORAGE, seeds=[0]),
     "lmd-four-bits": variants("chars-short", FOUR_BITS),
     "lmd-backward": variants("chars-short", BACKWARD, seeds=[0]),
     "adamw-four-bits": variants(
