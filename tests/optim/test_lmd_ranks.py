@@ -57,3 +57,9 @@ def test_a_gradient_that_is_not_finite_on_one_rank_skips_the_step_on_all(found):
         assert "error" not in rank["spoiled"]
         assert rank["spoiled"]["skipped"] == 1
         assert equal(rank["spoiled"]["before"], rank["spoiled"]["after"])
+
+
+def test_weights_with_a_gradient_on_one_rank_only_are_stepped_alike_on_all(found):
+    first, second = (rank["uneven"] for rank in found)
+    assert equal(first, second)
+    assert [int(first[f"{name} steps"]) for name in ("a", "b", "c", "bias")] == [1, 1, 0, 1]

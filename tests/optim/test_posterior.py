@@ -18,7 +18,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         if self.fail:
-            raise MemoryError
+            raise MemoryError("no room for activations")
         return self.layers(x)
 
 
@@ -80,7 +80,7 @@ def test_weights_modes_and_statistics_are_restored(made):
         before, modes = snapshot(model), [module.training for module in model.modules()]
     predict(model, optimizer, inputs)
     model.fail = True
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match="no room for activations"):
         predict(model, optimizer, inputs)
     assert [module.training for module in model.modules()] == modes
     after = snapshot(model)
@@ -102,6 +102,10 @@ def test_wrong_numbers_are_refused(made):
         predict(model, optimizer, inputs, samples=0)
     with pytest.raises(ValueError, match="`seed` must be 0 or more; got -1"):
         predict(model, optimizer, inputs, seed=-1)
+    text = r"`seed` must be less than 2\^31 / `samples` = 268435456.*; got seed=268435456 with sam"
+    with pytest.raises(ValueError, match=text):
+        predict(model, optimizer, inputs, samples=8, seed=2**28)
+    assert predict(model, optimizer, inputs, samples=8, seed=2**28 - 1).shape == (11, 3)
     with pytest.raises(ValueError, match="`batch_size` must be at least 1 or None; got 0"):
         predict(model, optimizer, inputs, batch_size=0)
 

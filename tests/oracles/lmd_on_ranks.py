@@ -34,6 +34,7 @@ def main(rank: int, port: int, folder: str) -> None:
     try:
         found = {name: _train(rank, **options) for name, options in CASES.items()}
         found["mean of h"] = _mean_of_h(rank)
+        found["uneven"] = _uneven(rank)
         try:
             found["spoiled"] = _spoiled(rank)
         except RuntimeError as error:  # the other rank went another way
@@ -114,6 +115,29 @@ def _spoiled(rank: int) -> dict[str, Any]:
         optimizer.step(closure)
     after = {"param": param.detach().clone(), "bias": bias.detach().clone()}
     return {"skipped": optimizer.skipped_steps, "before": before, "after": after}
+
+
+def _uneven(rank: int) -> dict[str, Tensor]:
+    """Rank 0 has gradients of `a` and a bias only, rank 1 of `b` only."""
+    torch.manual_seed(0)
+    a, b, c = (nn.Parameter(torch.randn(4, 3)) for _ in range(3))
+    bias = nn.Parameter(torch.zeros(3))
+    groups = [{"params": [a, b, c]}, {"params": [bias], "algorithm": "adamw"}]
+    optimizer = LMD(groups, noise="per_rank")
+
+    def closure() -> float:
+        for param in (a, bias) if rank == 0 else (b,):
+            param.grad = torch.ones_like(param)
+        return 0.0
+
+    optimizer.step(closure)
+    steps = [
+        torch.as_tensor(float(p in optimizer.state and optimizer.state[p]["step"]))
+        for p in (a, b, c, bias)
+    ]
+    names = ("a", "b", "c", "bias")
+    found = {f"{n} steps": count for n, count in zip(names, steps, strict=True)}
+    return found | {n: p.detach().clone() for n, p in zip(names, (a, b, c, bias), strict=True)}
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -39,10 +39,10 @@ class BlockOptimizer(MultiplicativeOptimizer):
     that parameters hold outside of blocks.
     """
 
-    # Transient, and so no part of a checkpoint or copy: the open block, and torch's count of writes
-    # to each parameter when it last got its point.
+    # Transient, and so no part of a checkpoint or copy: the open block, and what tells that nobody
+    # has written to a parameter since it last got its point.
     _inside: str | None = None
-    _versions: dict[Tensor, int]
+    _marks: dict[Tensor, tuple[int, int]]
 
     # -- for leaves --------------------------------------------------------------------------
 
@@ -61,6 +61,15 @@ class BlockOptimizer(MultiplicativeOptimizer):
         super().add_param_group(param_group)
         new = set(self.param_groups[-1]["params"])
         self._restore(param for _, param in self._weights() if param in new)
+
+    def _complete_state(self) -> None:
+        """Make the state of parameters that were frozen and are no longer."""
+        for index, group in enumerate(self.param_groups):
+            for position, param in enumerate(group["params"]):
+                own = group["algorithm"] != ADDITIVE
+                if own and param.requires_grad and param not in self.state:
+                    self._ensure_state(group, index, position)
+                    self._restore([param])
 
     def _weights(self) -> Iterator[tuple[Group, Tensor]]:
         for group in self._own_groups:
@@ -127,18 +136,19 @@ class BlockOptimizer(MultiplicativeOptimizer):
         Raises:
             RuntimeError: A parameter is not at its point.
         """
-        versions = self.__dict__.get("_versions", {})
+        marks = self.__dict__.setdefault("_marks", {})
         for _, param in self._weights():
-            if versions.get(param, param._version) == param._version:
+            if marks.get(param) == _mark(param):
                 continue
             found = param.detach().clone()
             self._restore([param])
-            change = (found.float() - param.detach().float()).abs().max()
+            change = (found.double() - param.detach().double()).abs().max()
             # Rounding differs between devices; a swap there and back (EMA) changes nothing.
-            if not bool(change <= 0.01 * param.detach().abs().max()):
+            rounding = 8 * torch.finfo(param.dtype).eps * param.detach().double().abs().max()
+            if not bool(change <= rounding):
                 with torch.no_grad():
                     param.copy_(found)
-                del versions[param]
+                del marks[param]  # and so it is looked at again
                 raise RuntimeError(
                     f"A parameter of shape {tuple(param.shape)} was changed from outside, and the "
                     "posterior in this optimizer's state knows nothing of it. Make the optimizer "
@@ -153,9 +163,14 @@ class BlockOptimizer(MultiplicativeOptimizer):
     def _restore(self, params: Iterable[Tensor]) -> None:
         """Put parameters to their point."""
         chosen = set(params)
-        versions = self.__dict__.setdefault("_versions", {})
+        marks = self.__dict__.setdefault("_marks", {})
         with torch.no_grad():
             for group, param in self._weights():
                 if param in chosen:
                     self._write_point(group, param, group["evaluate"])
-                    versions[param] = param._version
+                    marks[param] = _mark(param)
+
+
+def _mark(param: Tensor) -> tuple[int, int]:
+    """Torch's count of writes, and the place of the numbers: ``param.data = x`` is not counted."""
+    return param._version, param.data_ptr()

@@ -12,7 +12,7 @@ from rung.formats import LNS, Format
 from rung.kernels.lmd import PRIORS
 from rung.optim._base import ADDITIVE, Group, check_choice, check_range
 from rung.optim._blocks import POINTS
-from rung.optim._lmd_storage import MEDIANS, STORAGES
+from rung.optim._lmd_storage import MEDIANS, MOMENTA, STORAGES
 
 OPTIONS = (
     "lr", "betas", "sigma", "prior", "regularization", "reach", "m0", "offset", "entropy",
@@ -33,7 +33,8 @@ def check_options(group: Group) -> None:
     """
     betas = group["betas"]
     if betas is not None:
-        pair = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        pair = pair and all(0 <= beta < 1 for beta in betas)
         check_range("betas", betas, pair, "None (they follow lr) or two numbers in [0, 1)")
     for name in ("reach", "offset", "clip"):
         value = group[name]
@@ -125,25 +126,35 @@ def scale_of(param: Tensor, m0: float | None, name: str) -> float:
     return spread
 
 
-def check_loaded(state_dict: dict[str, Any]) -> None:
+def check_loaded(state_dict: dict[str, Any], groups: list[Group]) -> None:
     """Refuse a state that no LMD has written, before any of it is loaded.
 
     Raises:
-        ValueError: Medians or a scale that are not positive, NaN anywhere.
+        ValueError: Medians or a scale that are not positive, NaN anywhere, a vector that is missing
+            or of another shape.
     """
-    for index, name, value, group in _loaded(state_dict):
-        if name == "m0":
+    params = [param for group in groups for param in group["params"]]
+    for index, group, stored in _loaded(state_dict):
+        param = params[index] if index < len(params) else None
+        for name in (*MEDIANS, *MOMENTA):
+            shape = tuple(getattr(stored.get(name), "shape", ()))
+            if name not in stored or (param is not None and shape != tuple(param.shape)):
+                wanted = "" if param is None else f" of shape {tuple(param.shape)}"
+                raise ValueError(
+                    f"`{name}` of parameter {index} must be a tensor{wanted}; got "
+                    f"{f'shape {shape}' if name in stored else 'none'}. Load it into an optimizer "
+                    "of the model that wrote it: nothing was loaded."
+                )
+        for name, value in stored.items():
             value = torch.as_tensor(value)
-        if not isinstance(value, Tensor):
-            continue
-        must, good = _valid(name, value, group)
-        bad = value.numel() - int(good.sum())
-        if bad:
-            raise ValueError(
-                f"`{name}` of parameter {index} must be {must}; got {bad} of {value.numel()} "
-                "values that are not. The state is damaged or of another optimizer: nothing was "
-                "loaded."
-            )
+            must, good = _valid(name, value, group)
+            bad = value.numel() - int(good.sum())
+            if bad:
+                raise ValueError(
+                    f"`{name}` of parameter {index} must be {must}; got {bad} of {value.numel()} "
+                    "values that are not. The state is damaged or of another optimizer: nothing "
+                    "was loaded."
+                )
 
 
 def _valid(name: str, value: Tensor, group: Group) -> tuple[str, Tensor]:
@@ -158,10 +169,12 @@ def _valid(name: str, value: Tensor, group: Group) -> tuple[str, Tensor]:
     return "finite", torch.isfinite(value)
 
 
-def _loaded(state_dict: dict[str, Any]) -> Iterator[tuple[int, str, Any, Group]]:
+def _loaded(state_dict: dict[str, Any]) -> Iterator[tuple[int, Group, dict[str, Any]]]:
+    """Place in the order of all parameters, group and state of each that LMD has trained."""
+    place = 0
     for group in state_dict["param_groups"]:
-        if group.get("algorithm") == ADDITIVE:
-            continue
         for index in group["params"]:
-            for name, value in state_dict["state"].get(index, {}).items():
-                yield index, name, value, group
+            stored = state_dict["state"].get(index)
+            if stored and group.get("algorithm") != ADDITIVE:
+                yield place, group, stored
+            place += 1

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from rung.formats import MX
+from rung.formats import MX, FixedPoint, Minifloat
 from rung.kernels import lmd_cpu as kernel
 from rung.kernels.lmd import Noise, Settings, parts, point_factor
 from rung.optim import _lmd_checks as checks
@@ -138,7 +138,7 @@ def add_draw(
     """h+- of the draws so far, each divided by the number of draws of the step."""
     grad = working_gradient(param, group["maximize"]).reshape(-1)
     if sums is None:
-        sums = (torch.zeros_like(grad), torch.zeros_like(grad))
+        sums = (working_zeros(param), working_zeros(param))
     if not group["weight_scaled"]:
         return sums[0].add_(grad / samples), sums[1].sub_(grad / samples)
     medians = _flat_medians(group, state)
@@ -193,9 +193,18 @@ def _flat(param: Tensor) -> Iterator[Tensor]:
     param.copy_(buffer.view(param.shape))
 
 
+def working_zeros(param: Tensor) -> Tensor:
+    """Flat zeros in the working dtype, as many as the parameter has numbers."""
+    dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
+    return torch.zeros(param.numel(), dtype=dtype, device=param.device)
+
+
 def _rounded(group: Group, part: Tensor) -> Tensor:
     """w+ or w- in the parts' format."""
     fmt = checks.parts_format(group["parts_format"])
     if isinstance(fmt, MX):
-        return fmt.quantize(part, dim=1 if part.ndim > 2 else -1)
+        return fmt.quantize(part, dim=1 if part.ndim > 3 else -1)
+    if isinstance(fmt, FixedPoint) or (isinstance(fmt, Minifloat) and fmt.bits <= 8):
+        # Their range is a few octaves: a cast would make usual weights zero.
+        return fmt.quantize(part, scale="amax")
     return fmt.quantize(part)

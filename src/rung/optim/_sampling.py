@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.optim._base import Group, all_finite
-from rung.optim._blocks import BlockOptimizer, Draw
-from rung.optim._ranks import any_rank, average_over_ranks
+from rung.optim._base import Group, all_finite, check_range
+from rung.optim._blocks import BlockOptimizer, Draw, _mark
+from rung.optim._ranks import average_over_ranks, on_any_rank, several
 
 
 class SamplingOptimizer(BlockOptimizer):
@@ -39,6 +39,10 @@ class SamplingOptimizer(BlockOptimizer):
         """Keep what the step needs of a draw's gradient."""
 
     @abstractmethod
+    def _kept(self, param: Tensor) -> tuple[Tensor, ...]:
+        """What `_accumulate` kept of a parameter, to be changed in place; zeros if nothing."""
+
+    @abstractmethod
     def _clear(self) -> None:
         """Forget what `_accumulate` kept."""
 
@@ -49,8 +53,9 @@ class SamplingOptimizer(BlockOptimizer):
         """Parameters hold a draw from the posterior; afterwards, come what may, their point again.
 
         Run forward and backward pass inside and `step` after it: one block for each of `samples`.
-        From the second block of a step on, gradients start from None. Whatever changes gradients
-        (clipping, unscaling) belongs inside too: with several samples the block's end uses them.
+        From the second block of a step on, gradients start from None. Clip gradients inside: with
+        several samples, or noise of its own on every rank, the end of the block uses them. For the
+        same reason neither goes with a gradient scaler (bfloat16 needs none).
 
         Raises:
             RuntimeError: Inside another block; more blocks than `samples` before a step.
@@ -68,13 +73,19 @@ class SamplingOptimizer(BlockOptimizer):
             self.zero_grad()
         else:
             self._forget()
+            self._complete_state()
             self._require_own_points()
         with self._block("a sample") as block:
-            self._each(lambda group, param: self._write_sample(group, param, draw))
+            self._each(lambda group, param: self._draw(group, param, draw))
             yield
             self._collect(draw)
             self._taken += 1
             block.restores = restore
+
+    def _draw(self, group: Group, param: Tensor, draw: Draw) -> None:
+        # Without a step of its own, a frozen weight would get the same draw every time.
+        if param.requires_grad:
+            self._write_sample(group, param, draw)
 
     def _start_over(self) -> None:
         """After a step that a gradient scaler left out; otherwise a block too many.
@@ -85,7 +96,7 @@ class SamplingOptimizer(BlockOptimizer):
         grads = [
             p.grad for group in self.param_groups for p in group["params"] if p.grad is not None
         ]
-        if not self._spoiled and bool(all_finite(grads)):
+        if grads and not self._spoiled and bool(all_finite(grads)):
             raise RuntimeError(
                 f"A step takes samples={self._samples} draws, and so many were taken since the "
                 "last; got another. Call step() first, or make the optimizer with more samples."
@@ -114,16 +125,31 @@ class SamplingOptimizer(BlockOptimizer):
         """Before the update: agree with the other ranks, and give AdamW its mean gradients."""
         if self._ranks_differ and not self._taken and not self._noisy:
             self._collect(Draw(0))
-        if self._ranks_differ:
+        if self._ranks_differ and several():
             device = next((param.device for _, param in self._weights()), torch.device("cpu"))
-            self._spoiled = any_rank(self._spoiled, device)
+            self._spoiled = bool(on_any_rank([self._spoiled], device)[0])
             if not self._spoiled:
-                average_over_ranks(tuple(self._additive_grads.values()))
+                self._average(device)
         for param, grad in self._additive_grads.items():
             param.grad = grad
         for param in self._drawn:
-            if param.grad is None:  # in the last draw only: the others count
+            if param.grad is None:  # in the last draw, or on this rank, only: the others count
                 param.grad = torch.zeros_like(param)
+
+    def _average(self, device: torch.device) -> None:
+        """Means over the ranks of all that any has a gradient for, in the same order everywhere."""
+        own = {param for _, param in self._weights()}
+        params = [param for group in self.param_groups for param in group["params"]]
+        present = [param in self._drawn or param in self._additive_grads for param in params]
+        for param, wanted in zip(params, on_any_rank(present, device), strict=True):
+            if not wanted:
+                continue
+            if param in own:
+                self._drawn.add(param)
+                average_over_ranks(self._kept(param))
+            else:
+                grad = self._additive_grads.setdefault(param, torch.zeros_like(param))
+                average_over_ranks((grad,))
 
     @property
     def _samples(self) -> int:
@@ -175,14 +201,14 @@ class SamplingOptimizer(BlockOptimizer):
             if losses:  # parameters without a gradient; all of them where the step was skipped
                 self._restore(p for _, p in self._weights() if p not in self._written)
             self._forget()
-        if not losses:
+        if not losses or any(loss is None for loss in losses):
             return None
         return losses[0] if len(losses) == 1 else sum(losses[1:], losses[0]) / len(losses)
 
     def _mark_written(self, param: Tensor) -> None:
         """A leaf's update has put a parameter to its new point."""
         self._written.add(param)
-        self.__dict__.setdefault("_versions", {})[param] = param._version
+        self.__dict__.setdefault("_marks", {})[param] = _mark(param)
 
     def _forget(self) -> None:
         self._taken, self._spoiled = 0, False
@@ -190,7 +216,10 @@ class SamplingOptimizer(BlockOptimizer):
         self._clear()
 
     def _prepare(self) -> None:
-        """Refuse a step whose gradients were taken at no sample, or at too few."""
+        """Refuse a step whose gradients were taken at no sample, or at too few; a lr of NaN."""
+        for group in self._own_groups:
+            lr = group["lr"]
+            check_range("lr", lr, 0 <= lr < float("inf"), "0 or more and finite")
         wanted = self._samples if self._noisy or self._taken else 0
         if self._taken < wanted:
             raise RuntimeError(

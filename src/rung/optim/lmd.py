@@ -11,10 +11,9 @@ from rung.kernels.philox import key_from_seed
 from rung.optim import _additive
 from rung.optim import _lmd_checks as checks
 from rung.optim import _lmd_rule as rule
-from rung.optim._base import Group
+from rung.optim._base import Group, check_range
 from rung.optim._blocks import Draw
 from rung.optim._lmd_storage import storage_of
-from rung.optim._ranks import average_over_ranks
 from rung.optim._sampling import SamplingOptimizer
 from rung.tensor.coded import CodedTensor
 
@@ -75,8 +74,8 @@ class LMD(SamplingOptimizer):
         state: ``"fp32"`` (16 bytes a weight), ``"bf16"`` (8), or the name of an LNS: medians as its
             codes, moved by whole codes, and bfloat16 momenta (``"lns16"``: 8, ``"lns8"``: 6).
         parts_format: Format in which w+ and w- are rounded before they are subtracted, e.g.
-            ``"mxfp4"``; None: not rounded. Blocks run along the last dimension of a matrix and the
-            input channels of a convolution.
+            ``"mxfp4"``; None: not rounded. Scales are a float format's largest magnitude of the
+            tensor; blocks run along the last dimension, of images' convolutions along the inputs.
         noise: ``"same"`` on every rank, or ``"per_rank"``: each draws its own and h+- is averaged
             over the ranks by this optimizer; let nothing else average gradients then (no
             DistributedDataParallel, or inside its ``no_sync``).
@@ -160,6 +159,7 @@ class LMD(SamplingOptimizer):
         super().__init__(params, options | fixed, additive)
 
     def _check_group(self, group: Group) -> None:
+        check_range("lr", group["lr"], group["lr"] is not None, "a number in a parameter group")
         self._check_shared(group)
         checks.check_options(group)
         if "params" in group:
@@ -192,6 +192,12 @@ class LMD(SamplingOptimizer):
             group, param, self.state[param], draw, self._samples, self._sums.get(param)
         )
 
+    def _kept(self, param: Tensor) -> tuple[Tensor, ...]:
+        if param not in self._sums:
+            like = rule.working_zeros(param)
+            self._sums[param] = (like, like.clone())
+        return self._sums[param]
+
     def _clear(self) -> None:
         self._sums = {}
 
@@ -201,10 +207,7 @@ class LMD(SamplingOptimizer):
         for param in params:
             if not param.numel():
                 continue
-            sums = self._sums.get(param)
-            if sums is not None and self._ranks_differ:
-                average_over_ranks(sums)
-            rule.step(group, param, self.state[param], sums)
+            rule.step(group, param, self.state[param], self._sums.get(param))
             self._mark_written(param)
 
     def medians(self, param: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,7 +234,7 @@ class LMD(SamplingOptimizer):
             RuntimeError: Inside a block of `sampled` or `evaluated`.
         """
         self._require_outside("load_state_dict()")
-        checks.check_loaded(state_dict)
+        checks.check_loaded(state_dict, self.param_groups)
         super().load_state_dict(state_dict)
         self._forget()
         self._restore(param for _, param in self._weights())

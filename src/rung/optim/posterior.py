@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from rung.kernels.normal import SAMPLES
+
 
 class Posterior(Protocol):
     """What this module asks of an optimizer; `rung.optim.LMD` has it."""
@@ -36,15 +38,17 @@ def predict(
         optimizer: The optimizer that holds the posterior over the model's weights.
         inputs: Shape (B, ...), on the model's device.
         samples: S, at least 1; all are drawn for the whole of `inputs`.
-        seed: Draws of different seeds with an equal `samples` share no sample; at least 0. Equal
-            seeds give equal draws until the optimizer's next step.
+        seed: Draws of different seeds with an equal `samples` share no sample; at least 0, and
+            (seed + 1) * samples at most 2^31. Equal seeds give equal draws until the optimizer's
+            next step. Draws depend on the optimizer's own seed too: runs of different seeds need
+            no different ones here.
         batch_size: Inputs in a forward pass; None: all at once. Changes memory and speed only.
 
     Returns:
         Shape (B, ..., classes), float64, each row summing to 1.
 
     Raises:
-        ValueError: `samples` or `batch_size` below 1, or a negative seed.
+        ValueError: `samples` or `batch_size` below 1, or a seed out of its range.
         RuntimeError: A sample is in place already (from the optimizer).
 
     Example:
@@ -64,6 +68,12 @@ def predict(
         )
     if seed < 0:
         raise ValueError(f"`seed` must be 0 or more; got {seed}.")
+    if (seed + 1) * samples > SAMPLES:
+        raise ValueError(
+            f"`seed` must be less than 2^31 / `samples` = {SAMPLES // samples}, for so many sets "
+            f"of samples there are; got seed={seed} with samples={samples}. Count seeds from 0: "
+            "the optimizer's own seed counts too."
+        )
     total: Tensor | None = None
     for index in range(samples):
         with optimizer.evaluated("sample", draw=seed * samples + index):

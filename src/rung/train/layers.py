@@ -195,7 +195,11 @@ def convert_layers(config: "Config", model: nn.Module) -> str | None:
     """
     if config.compute_format is None:
         return None
-    report = convert_(model, policy(config.compute_format, config.layers))
+    rules = policy(config.compute_format, config.layers)
+    if getattr(config.optimizer_options, "parts_format", None) is not None:
+        # Their halves are rounded already; rounding the difference again would undo that.
+        rules = replace(rules, weight=None)
+    report = convert_(model, rules)
     # "any" are models and blocks as a whole, whose own products, if any, are converted too.
     converted = {layer.name: layer.class_name for layer in report.converted if layer.kind != "any"}
     left = {
