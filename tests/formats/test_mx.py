@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -195,7 +196,7 @@ def test_double_precision_is_rounded_once(name):
     top = torch.full((len(tie),), element.largest, dtype=torch.float64)
     above = torch.stack((tie * (1 + 2.0**-40), top), 1)
     below = torch.stack((tie * (1 - 2.0**-40), top), 1)
-    assert bool((fmt.quantize(above)[:, 0].abs() > tie.abs()).all() or name == "fp4_e2m1")
+    assert bool((fmt.quantize(above)[:, 0].abs() > tie.abs()).all())
     for x in (above, below):
         for row in x.tolist():
             scale, wanted = mx_scalar.encode_block(name, row, "floor")
@@ -233,7 +234,7 @@ def test_blocks_longer_than_a_row_take_no_more_than_the_row():
 
 
 @pytest.mark.parametrize(("name", "rule"), CASES)
-def test_quantizing_twice_changes_nothing_by_rules_that_do_not_saturate(name, rule):
+def test_quantizing_again_changes_nothing_by_floor_nor_the_second_time_by_other_rules(name, rule):
     x = torch.from_numpy(blocks(500, 5))
     x = x[torch.isfinite(x).all(1)]
     fmt = MX(name, 32, rule)
@@ -300,14 +301,16 @@ def test_a_block_with_nan_or_infinity_becomes_nan_and_no_other(name, dtype):
             call(x)
 
 
-def test_infinity_saturates_as_the_largest_float32():
-    x = torch.tensor([math.inf, -math.inf, 1.0, -(2.0**125)])
-    largest = torch.finfo(torch.float32).max
-    finite = torch.tensor([largest, -largest, 1.0, -(2.0**125)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_infinity_saturates_as_the_largest_number_of_its_dtype(dtype):
+    largest = torch.finfo(dtype).max
+    x = torch.tensor([math.inf, -math.inf, 1.0, -largest / 8], dtype=dtype)
+    finite = torch.tensor([largest, -largest, 1.0, -largest / 8], dtype=dtype)
     for fmt in map(MX, NAMES):
         assert torch.equal(fmt.quantize(x, nonfinite="saturate"), fmt.quantize(finite))
-        wide = fmt.quantize(x.double(), nonfinite="saturate")
-        assert torch.equal(wide, fmt.quantize(finite.double()))
+        codes, wanted = fmt.encode(x, nonfinite="saturate"), fmt.encode(finite)
+        assert torch.equal(codes.codes, wanted.codes)
+        assert torch.equal(codes.scale, wanted.scale)
         with pytest.raises(ValueError, match=r"no NaN with nonfinite='saturate'.*got 1 NaN of 2"):
             fmt.quantize(torch.tensor([math.nan, math.inf]), nonfinite="saturate")
 
@@ -378,6 +381,99 @@ def test_a_packed_mxfp4_tensor_takes_17_bytes_a_block():
     packed = fmt.pack(fmt.encode(torch.randn(64, 1024)))
     assert packed.nbytes == 64 * 32 * 17
     assert packed.nbytes * 8 == 64 * 1024 * fmt.bits_per_element
+
+
+FOREIGN = [
+    (
+        {"block": 16},
+        r"must have blocks of 32 along a dimension of \(4, 40\); got block=16 and dim=1",
+    ),
+    ({"block": None}, r"got block=None and dim=1\. Give what this format's `encode` returned"),
+    ({"dim": None}, r"got block=32 and dim=None"),
+    ({"dim": 2}, r"got block=32 and dim=2"),
+    ({"dim": -1}, r"got block=32 and dim=-1"),
+    (
+        {"dim": 0},
+        r"along dim=0 must have shape \(1, 40\) for codes of shape \(4, 40\); got \(4, 2\)",
+    ),
+    ({"scale": torch.zeros(4, 1).byte()}, r"must have shape \(4, 2\) for .* got \(4, 1\)"),
+    ({"scale": torch.ones(4, 2)}, r"must be uint8, 127 \+ s for 2\^s; got torch\.float32"),
+    ({"codes": torch.ones(4, 40).short()}, r"Codes of MX\(.*\) must be uint8; got torch\.int16"),
+    ({"codes": torch.ones(4, 40).int()}, r"Codes of MX\(.*\) must be uint8; got torch\.int32"),
+    ({"codes": torch.full((4, 40), 16).byte()}, r"'floor'\) have 4 bits, are under 16; got 16"),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize(("changes", "text"), FOREIGN)
+def test_codes_of_another_format_are_refused(changes, text, dtype):
+    fmt = MX("fp4_e2m1")
+    foreign = dataclasses.replace(fmt.encode(torch.randn(4, 40).to(dtype)), **changes)
+    for call in (fmt.decode, fmt.pack):
+        with pytest.raises(TypeError if "uint8" in text else ValueError, match=text):
+            call(foreign)
+
+
+def test_decoding_with_an_element_of_fewer_bits_is_refused():
+    wide = get("mxfp6_e3m2").encode(torch.randn(4, 32))
+    with pytest.raises(ValueError, match=r"MX\('fp4_e2m1', 32, 'floor'\) have 4 bits, are under"):
+        get("mxfp4").decode(wide)
+    with pytest.raises(ValueError, match=r"Decode codes with the format that encoded them"):
+        get("mxfp4").decode_codes(wide.codes, wide.scale)
+    with pytest.raises(TypeError, match=r"must be uint8; got torch\.int16"):
+        get("mxfp4").decode_codes(wide.codes.short(), wide.scale)
+    with pytest.raises(TypeError, match=r"must be uint8, 127 \+ s for 2\^s; got torch\.float32"):
+        get("mxfp4").decode_codes(wide.codes, wide.scale.float())
+
+
+def test_bytes_that_do_not_fit_the_shape_are_refused():
+    fmt = MX("fp6_e3m2", 8)
+    packed = fmt.pack(fmt.encode(torch.randn(4, 20)))
+    for changes, text in (
+        ({"codes": packed.codes[:, 1:]}, r"must have shape \(4, 15\), .*\(4, 20\); got \(4, 14\)"),
+        ({"codes": packed.codes[:3]}, r"got \(3, 15\)\. Unpack them with the format that packed"),
+        ({"codes": packed.codes[0]}, r"must have shape \(4, 15\), .*; got \(15,\)"),
+        (
+            {"shape": torch.Size((4, 21))},
+            r"must have shape \(4, 16\), rows and bytes, for a tensor",
+        ),
+        ({"shape": torch.Size((2, 40))}, r"must have shape \(2, 5\) for codes of shape \(2, 40\)"),
+        ({"scale": packed.scale[:, 1:]}, r"must have shape \(4, 3\) for .* got \(4, 2\)"),
+        ({"dim": 2}, r"got dim=2 for shape \(4, 20\)"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            fmt.unpack(dataclasses.replace(packed, **changes))
+    with pytest.raises(ValueError, match=r"must have shape \(4, 3\) .* got \(4, 20\)"):
+        fmt.unpack(MX("fp6_e3m2", 1).pack(MX("fp6_e3m2", 1).encode(torch.randn(4, 20))))
+    with pytest.raises(ValueError, match=r"must have shape \(4, 10\), rows and bytes"):
+        MX("fp4_e2m1", 8).unpack(packed)
+    for changes, text in (
+        (
+            {"codes": packed.codes.int()},
+            r"Packed codes of MX\(.*\) must be uint8; got torch\.int32",
+        ),
+        ({"scale": packed.scale.float()}, r"must be uint8, 127 \+ s for 2\^s; got torch\.float32"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            fmt.unpack(dataclasses.replace(packed, **changes))
+
+
+@pytest.mark.parametrize(("name", "rule"), CASES)
+def test_no_normal_number_is_off_by_more_than_the_worst_error(name, rule):
+    # The largest number of a block, over its octave and up to where the next scale begins.
+    x = 1 + torch.arange(1 << 14, dtype=torch.float64).unsqueeze(1) / (1 << 14)
+    fmt = MX(name, 1, rule)
+    worst = float(((fmt.quantize(x) - x).abs() / x).max())
+    assert worst <= fmt.max_relative_error
+    if fmt.max_relative_error > fmt.element.max_relative_error:
+        assert worst == pytest.approx(fmt.max_relative_error, rel=2e-3)
+
+
+def test_saturation_counts_in_the_worst_error():
+    assert MX("fp4_e2m1").max_relative_error == 0.25
+    assert MX("fp8_e4m3", scale_rule="even").max_relative_error == 1 - 448 / 496
+    for rule in ("ceil", "rceil"):
+        assert MX("fp4_e2m1", scale_rule=rule).max_relative_error == 0.2
 
 
 def test_names_and_formats_are_one_to_one():

@@ -80,6 +80,30 @@ def test_every_length_equals_the_definition(n, update):
     assert_near(fast, exact, given, 3e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e-38, 1e-41])
+@pytest.mark.parametrize("clip", [3.0, 1e30])
+def test_tiny_gradients_have_directions_too(scale, clip):
+    given = tensors(600)
+    given[1] = torch.where(given[1] > 0, scale, -scale)
+    given[4].zero_()
+    given[5].zero_()
+    rule = settings(update="rms", clip=clip, sigma=0.0, beta1=0.0)
+    medians = [
+        m.div(0.02).log().mul(1e-6).exp() * (1.0 if scale > 1e-41 else 1e3) for m in given[2:4]
+    ]
+    given[2:4] = medians
+    fast, exact = steps(given, rule, Noise(KEY, 7))
+    definition = clones(given)
+    lmd.update(*definition, rule, Noise(KEY, 7))
+    assert all(bool(torch.isfinite(t).all()) for t in definition)
+    assert not torch.equal(definition[2], given[2])
+    # A gradient in subnormal numbers has few digits.
+    near = 3e-6 if scale > 1e-38 else 2e-3
+    for own in (fast, definition):
+        for x, y in zip(own[:4], exact[:4], strict=True):
+            assert torch.allclose(x.double(), y, rtol=near, atol=near * float(exact[2].max()))
+
+
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 1.0])
 def test_a_sample_equals_the_definition(n, sigma):
@@ -268,6 +292,16 @@ def test_a_sigma_too_wide_for_the_kernel_takes_the_definition():
     lmd.sample_into(expected, m_pos, m_neg, 30.0, Noise(KEY, 0))
     assert torch.equal(weight, expected)
     assert bool(torch.isfinite(weight).all())
+    for evaluate in ("mean", "median"):
+        lmd_cpu.point_into(weight, m_pos, m_neg, 30.0, evaluate)
+        lmd.point_into(expected, m_pos, m_neg, 30.0, evaluate)
+        assert torch.equal(weight, expected)
+        own, other = tensors(40), tensors(40)
+        rule = settings(sigma=13.0, prior="gaussian")
+        lmd_cpu.update_from(own[0], own[1], own[1], *own[2:], rule, evaluate)
+        lmd.update_from(other[0], other[1], other[1], *other[2:], rule, evaluate)
+        for x, y in zip(own, other, strict=True):
+            assert torch.equal(x, y)
 
 
 def test_a_graph_takes_the_definition():
@@ -288,5 +322,33 @@ def test_what_the_kernel_cannot_name_is_refused():
         lmd_cpu.update(*given, settings(prior="cauchy"), Noise(KEY, 0))
     with pytest.raises(ValueError, match="`evaluate` must be 'mean' or 'median'; got 'mode'"):
         lmd_cpu.update(*given, settings(), Noise(KEY, 0), "mode")
+    for step in (-1, 2**32):
+        with pytest.raises(
+            ValueError, match=rf"a step must be in \[0, 2\^32\); got {step}\. Count"
+        ):
+            lmd_cpu.sample_into(given[0], *given[2:4], 0.1, Noise(KEY, step))
     with pytest.raises(ValueError, match=r"in \[0, 2\^31\); got -1"):
         lmd_cpu.sample_into(given[0], *given[2:4], 0.1, Noise(KEY, 0, -1))
+
+
+@pytest.mark.parametrize("implementation", [lmd, lmd_cpu], ids=["definition", "kernel"])
+@pytest.mark.parametrize(
+    ("changes", "evaluate", "text"),
+    [
+        ({"update": "RMS"}, "mean", r"`update` must be one of 'sign', 'rms'; got 'RMS'"),
+        ({"update": "signs"}, "mean", r"`update` must be one of 'sign', 'rms'; got 'signs'"),
+        ({"prior": "cauchy"}, "mean", r"`prior` must be one of 'lognormal', .*; got 'cauchy'"),
+        ({}, "mode", r"`evaluate` must be 'mean' or 'median'; got 'mode'"),
+    ],
+)
+def test_unknown_words_are_refused_before_anything_is_written(
+    implementation, changes, evaluate, text
+):
+    given = tensors(10)
+    own = clones(given)
+    with pytest.raises(ValueError, match=text):
+        implementation.update(*own, settings(**changes), Noise(KEY, 0), evaluate)
+    with pytest.raises(ValueError, match=text):
+        implementation.update_from(own[0], own[1], own[1], *own[2:], settings(**changes), evaluate)
+    for x, y in zip(own, given, strict=True):
+        assert torch.equal(x, y)

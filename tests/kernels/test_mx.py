@@ -68,6 +68,38 @@ def test_any_codes_decode_as_the_reference_does(reference, name):
     same_bits(fmt.decode_codes(elements, scales), reference(fmt.decode_codes, elements, scales))
 
 
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_no_byte_is_read_beyond_a_table(name):
+    grid = get(name).grid
+    codes, scales = torch.arange(256, dtype=torch.uint8), torch.full((1, 1), 127).byte()
+    values = mx_cpu.decode_blocks(codes.unsqueeze(0), scales, 256, grid)[0]
+    same_bits(values[: 1 << grid.bits], minifloat.value_table(grid))
+    assert torch.isnan(values[1 << grid.bits :]).all()
+    for wrong in ((codes.short(), scales), (codes, scales.float())):
+        with pytest.raises(TypeError, match=r"Codes and scale codes must be uint8; got torch\."):
+            mx_cpu.decode_blocks(wrong[0].unsqueeze(0), wrong[1], 256, grid)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_torchs_casts_write_and_read_the_codes_of_the_definition(name, monkeypatch):
+    fmt = get(name)
+    codes = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16)
+    values = minifloat.values_reference(codes, fmt.grid, torch.float32)
+    again = minifloat.codes_reference(values, fmt.grid)
+    rows = awkward_rows((40, 33))[0]
+    inputs = [rows[8:], rows[8:].bfloat16(), rows[8:].half(), rows, torch.ones(()), rows[:, :0]]
+    quantized = [fmt.quantize(x, nonfinite="propagate") for x in inputs]
+    monkeypatch.setattr(minifloat, "native_dtype", lambda grid: None)
+    monkeypatch.setattr(mx_cpu, "native_dtype", lambda grid: None)
+    same_bits(values, minifloat.values_reference(codes, fmt.grid, torch.float32))
+    assert torch.equal(again, minifloat.codes_reference(values, fmt.grid))
+    for x, y in zip(inputs, quantized, strict=True):
+        wanted = fmt.quantize(x, nonfinite="propagate")
+        assert (y.dtype, y.shape, y.stride()) == (wanted.dtype, wanted.shape, wanted.stride())
+        same_bits(y.float(), wanted.float())
+    assert not fmt.grid.nan & 0xFFFF8000
+
+
 @pytest.mark.parametrize("name", [*ELEMENTS, "bf16", "fp16"])
 @pytest.mark.parametrize("groups", [{}, {"axis": 0}, {"block": 5}, {"scale": 0.37}])
 def test_casts_equal_the_reference_bit_for_bit(reference, name, groups):

@@ -186,3 +186,10 @@ def test_exp_of_zero_and_log_of_one_are_exact():
     assert out[0] == 1
     _log(np.float32([1]), out)
     assert out[0] == 0
+
+
+@pytest.mark.parametrize("draw", [*DRAWS, normal_pair_oracle])
+@pytest.mark.parametrize("step", [-1, 2**32])
+def test_steps_that_the_counter_has_no_room_for_are_refused(draw, step):
+    with pytest.raises(ValueError, match=rf"a step must be in \[0, 2\^32\); got {step}\. Count"):
+        draw(KEY, 0, 4, step)

@@ -12,6 +12,7 @@ INDEX = torch.tensor([[1, 4, 1], [0, 7, 4]])
 WEIGHTS = ["tensor", "channel", "row", 3]
 GRADIENTS = [Quantizer("lns4+zero", s) for s in WEIGHTS] + [
     Quantizer("lns4", "tensor"), Quantizer("lns4", "row"), Quantizer("ladder4"), None,
+    Quantizer("int8", "tensor"), Quantizer("int8", "row"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from rung.nn.quantizer import Quantizers
 
 FORMATS = [
     *("bf16", "fp16", "fp8_e4m3", "fp8_e5m2", "fp6_e3m2", "fp6_e2m3", "fp4_e2m1"),
+    "int8",
     *("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4", "mxint8"),
 ]
 _SLOW = ("mxint8", "fp8_e4m3", "bf16")
@@ -134,10 +135,11 @@ def test_a_quantizer_without_a_scale_takes_the_usual_one_and_says_so():
     assert Quantizer("lns8").scale == "tensor"
 
 
-@pytest.mark.parametrize("name", ["fp8_e4m3", "fp4_e2m1", "bf16"])
+@pytest.mark.parametrize("name", ["fp8_e4m3", "fp4_e2m1", "bf16", "int8"])
 def test_a_minifloat_is_scaled_by_groups_or_cast(name):
     fmt, x = get(name), torch.randn(3, 4, 6) * 1000
-    assert torch.equal(Quantizer(name, "none").q(x), fmt.quantize(x))
+    if name != "int8":
+        assert torch.equal(Quantizer(name, "none").q(x), fmt.quantize(x))
     scale = x.abs().amax() / fmt.largest
     torch.testing.assert_close(Quantizer(name, "tensor").q(x), fmt.quantize(x, scale=scale))
     assert torch.equal(Quantizer(name, "channel").q(x, 1), fmt.quantize(x, axis=1))
@@ -165,6 +167,36 @@ def test_a_minifloat_is_scaled_by_groups_or_cast(name):
 def test_scales_that_a_format_cannot_have_are_refused(arguments, error, text):
     with pytest.raises(error, match=text):
         Quantizer(*arguments)
+
+
+def test_nan_stays_alone_in_formats_that_have_it_and_else_takes_its_group():
+    x = torch.randn(3, 4)
+    x[1, 2], x[2, 0] = torch.nan, torch.inf
+    clean = torch.where(x.isfinite(), x, 0.0)
+    for name in ("fp8_e4m3", "fp8_e5m2"):
+        for scale in ("row", "tensor", 2, "none"):
+            y, q = Quantizer(name, scale).q(x), Quantizer(name, scale)
+            assert torch.equal(y[x.isfinite()], q.q(clean)[x.isfinite()])
+            assert bool(y[1, 2].isnan())
+            assert bool(y[2, 0].isinf() if name == "fp8_e5m2" else y[2, 0].isnan())
+    for name in ("fp6_e3m2", "fp4_e2m1", "int8", "mxfp8_e4m3_k4", "lns8+zero"):
+        rows = Quantizer(name, None if name.startswith("mx") else "row").q(x)
+        assert rows.isnan().all(1).tolist() == [False, True, True]
+        assert rows[0].isfinite().all()
+
+
+def test_what_follows_an_embedding_may_write_into_its_rows():
+    def run(policy, inplace):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(9, 40), nn.ReLU(inplace), nn.Linear(40, 3))
+        convert_(model, policy)
+        y = model(INDEX % 9)
+        y.square().sum().backward()
+        return [y, *(p.grad for p in model.parameters())]
+
+    for four in (("mxfp4", "mxfp4", None, None), ("mxfp4", "mxfp4", "mxfp4", None), ("bf16",) * 4):
+        for ours, theirs in zip(run(Policy(*four), True), run(Policy(*four), False), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_a_model_in_codes_computes_in_mx():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from nn.spies import values
 from torch import nn
 
-from rung.formats import MX
+from rung.formats import MX, CounterSource
 from rung.nn import Policy, Quantizer, Quantizers, convert_, functional
 from rung.tensor import CodedTensor
 
@@ -49,7 +49,9 @@ CASES = {
     "bilinear": Case("bilinear", ((5, 4), (5, 6), (3, 4, 6)), (-1, -1, 2), weights=(2,)),
     "matmul": Case("matmul", ((2, 5, 6), (6, 4)), (-1, 0)),
     "matmul of activations": Case("matmul", ((2, 5, 6), (2, 6, 4)), (2, 1), weights=()),
-    "matmul, weight on the left": Case("matmul", ((5, 6), (2, 6, 4)), (1, 1), weights=(0,)),
+    "matmul, weight on the left": Case("matmul", ((5, 6), (2, 6, 4)), (1, 1), weights=(0,),
+                                   error_dim=-2),
+    "mm, weight on the left": Case("mm", ((5, 6), (6, 4)), (1, 0), weights=(0,), error_dim=0),
     "matmul with a vector": Case("matmul", ((5, 6), (6,)), (1, 0)),
     "mm": Case("mm", ((5, 6), (6, 4)), (1, 0)),
     "bmm": Case("bmm", ((3, 5, 6), (3, 6, 4)), (2, 1), weights=()),
@@ -145,6 +147,21 @@ def test_products_with_an_addend_round_as_those_without():
     assert torch.equal(ours, torch.addmv(addend[:, 0], x[0], vector))
 
 
+@pytest.mark.parametrize("name", ["addmm", "addbmm", "baddbmm"])
+def test_errors_of_addends_products_have_blocks_of_the_left_weights_rows(name):
+    a, b = values(3, 5, 6, grad=False), values(3, 6, 4, seed=1)
+    w = nn.Parameter(a[0] if name == "addmm" else a)
+    x = b[0] if name == "addmm" else b
+    addend = values(5, 4, seed=2, grad=False)
+    error = Quantizers(error=Quantizer(E))
+    y = getattr(functional, name)(addend, w, x, quantizers=error)
+    upstream = values(*y.shape, seed=3, grad=False)
+    ours = torch.autograd.grad(y, (w, x), upstream)
+    expected = getattr(torch, name)(addend, w, x)
+    theirs = torch.autograd.grad(expected, (w, x), E.quantize(upstream, dim=-2))
+    assert all(map(torch.equal, ours, theirs))
+
+
 def test_attention_has_blocks_of_head_features_and_then_of_keys():
     q, k, v = (values(2, 3, 7, 8, seed=i) for i in range(3))
     y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, quantizers=FORWARD)
@@ -238,6 +255,17 @@ def test_blocks_of_any_format_run_along_the_sum(fmt):
     four = Quantizers(q, q)
     ours = functional.matmul(x, w.t(), quantizers=four)
     assert torch.equal(ours, functional.linear(x, w, quantizers=four))
+
+
+@pytest.mark.parametrize("fmt", ["fp4_e2m1", "int8"])
+def test_random_numbers_stay_with_their_elements_whatever_blocks_run_along(fmt):
+    q, source = Quantizer(fmt, 3, "stochastic"), CounterSource(3)
+    ones = torch.full((6, 6), 0.366)
+    ones[::3], ones[:, ::3] = 1.0, 1.0  # every block of three has the largest number 1
+    across, along = q.q(ones, source=source, block_dim=0), q.q(ones, source=source)
+    assert torch.equal(across, along)
+    assert not torch.equal(across, across.t())
+    assert across.is_contiguous()
 
 
 @pytest.mark.parametrize("stored", ["lns16", "ladder8"])

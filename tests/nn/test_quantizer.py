@@ -11,6 +11,16 @@ def values(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("scale", ["tensor", "row", 4])
+def test_int8_has_a_scale_of_its_groups_and_no_plain_cast(scale):
+    for size in (1e-3, 1.0, 1e4):
+        x = values(3, 4, 10) * size
+        y = Quantizer("int8", scale).q(x)
+        assert float((y - x).abs().max()) <= 0.51 * float(x.abs().max()) / 127
+        assert torch.equal(y.abs().max(), x.abs().max())
+    assert not Quantizer("int8", scale).q(torch.zeros(3, 4)).any()
+
+
 @pytest.mark.parametrize("fmt", ["lns8", "lns6_b4+zero", "ladder8"])
 def test_each_scale_is_the_formats_own_rounding_of_its_groups(fmt):
     x, fine = values(3, 4, 10), get(fmt)

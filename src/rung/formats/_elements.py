@@ -13,6 +13,11 @@ ELEMENTS: dict[str, Minifloat | FixedPoint] = {
 }
 
 
+def element_name(given: Minifloat | FixedPoint) -> str:
+    """The name of one of the six."""
+    return next(name for name, known in ELEMENTS.items() if known == given)
+
+
 def element(given: Minifloat | FixedPoint | str) -> Minifloat | FixedPoint:
     """The element of a name, or one of those six as it is.
 

@@ -195,6 +195,21 @@ def encode(
     return Encoded(split.groups.from_rows(codes).contiguous(), None, scale, x.dtype, block)
 
 
+def plain_cast(fmt: Element, x: Tensor, nonfinite: str) -> Tensor | None:
+    """`quantize` to nearest without a scale by two casts of torch, where those do the same."""
+    native = kernel.native_dtype(fmt.grid)
+    # A bfloat16 may be beyond float16's range; float64 would be rounded twice.
+    safe = (torch.float32, torch.bfloat16, native)
+    if native is None or x.dtype not in safe or x.device.type != "cpu":
+        return None
+    require_policy(nonfinite)
+    rows = x.detach().resolve_neg().to(torch.float32).reshape(1, -1).contiguous()
+    # NaN is not under the largest number.
+    if not cpu.usable(rows) or not float(cpu.largest_magnitudes(rows)) <= fmt.largest:
+        return None
+    return rows.to(native).to(x.dtype).reshape(x.shape)
+
+
 def quantize(fmt: Element, split: Split, dtype: torch.dtype, draws: Tensor | None) -> Tensor:
     """Values of the rows, in the tensor's shape and dtype."""
     grid, rows, scale = fmt.grid, split.rows, split.scale

@@ -32,6 +32,11 @@ class Blocks:
         return -(-self.length // self.block)
 
     @property
+    def rows(self) -> int:
+        """Rows of the matrix that `to_rows` makes."""
+        return self.shape.numel() // self.length if self.length else 0
+
+    @property
     def scale_shape(self) -> tuple[int, ...]:
         """The tensor's shape with the dimension replaced by the number of blocks."""
         return (*self.shape[: self.dim], self.count, *self.shape[self.dim + 1 :])

@@ -227,11 +227,25 @@ class Minifloat:
         *,
         block: int | None = None,
         nonfinite: str = "raise",
+        dim: int = -1,
     ) -> Tensor:
-        """``decode(encode(x))``: the same shape and dtype, values of the format."""
-        split = rows.split(self, x, axis, scale, block, nonfinite)
-        draws = rows.draw(x, split.groups, rounding, generator)
-        return rows.quantize(self, split, x.dtype, draws)
+        """``decode(encode(x))``: the same shape and dtype, values of the format.
+
+        Blocks may run along another dimension, `dim`: the result is that of the tensor with this
+        dimension moved to the end, and moved back; random numbers stay with their elements.
+        """
+        if rounding == "nearest" and axis is None and scale is None and block is None:
+            values = rows.plain_cast(self, x, nonfinite)
+            if values is not None:
+                return values
+        along = block is not None and dim != -1
+        moved = x.movedim(dim, -1) if along else x
+        split = rows.split(self, moved, axis, scale, block, nonfinite)
+        draws = rows.flat_draws(x, rounding, generator)
+        if draws is not None:
+            draws = split.groups.to_rows(draws.movedim(dim, -1) if along else draws)
+        values = rows.quantize(self, split, x.dtype, draws)
+        return values.movedim(-1, dim) if along else values
 
 
 def _require_integer(name: str, value: object) -> None:

@@ -1,11 +1,14 @@
 """Microscaling formats: blocks of small numbers that share a power-of-two scale."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rung.formats import _mx_codes
 from rung.formats._elements import element as element_of
+from rung.formats._elements import element_name
 from rung.formats._encoded import Encoded
 from rung.formats._minifloat_rows import finish, flat_draws, require_no_nan, require_policy
 from rung.formats._mx_blocks import Blocks, blocks_of
@@ -13,7 +16,7 @@ from rung.formats._source import CounterSource
 from rung.formats.fixed_point import FixedPoint
 from rung.formats.grouping import Axis
 from rung.formats.minifloat import Minifloat
-from rung.formats.packing import Packed, pack_bits, packed_length, unpack_bits
+from rung.formats.packing import Packed
 from rung.formats.scaling import require_finite, require_real
 from rung.kernels import minifloat as kernel
 from rung.kernels import mx as scales
@@ -101,8 +104,19 @@ class MX:
 
     @property
     def max_relative_error(self) -> float:
-        """Worst |q(x) - x| / |x| of nearest rounding among the element's normal numbers."""
-        return self.element.max_relative_error
+        """Worst |q(x) - x| / |x| of nearest rounding where a block's elements are normal numbers.
+
+        By the rules ``"floor"`` and ``"even"`` the largest elements of a block may saturate, which
+        can cost more than rounding: 25 % in MX("fp4_e2m1"), where 7.99 becomes 6.
+        """
+        # The largest magnitude that a block of scale 1 can have.
+        reach = math.ldexp(self.rule.fraction, self.rule.emax + 1)
+        return max(self.element.max_relative_error, 1 - self.element.largest / reach)
+
+    @property
+    def short(self) -> str:
+        """The format in an error's text: ``MX('fp4_e2m1', 32, 'floor')``."""
+        return f"MX({element_name(self.element)!r}, {self.block_size}, {self.scale_rule!r})"
 
     @property
     def rule(self) -> scales.Rule:
@@ -135,7 +149,8 @@ class MX:
             scale: None, as `axis`.
             block: None, as `axis`; the length of blocks is `block_size`.
             nonfinite: ``"raise"``; ``"propagate"``: a block that holds NaN or infinity becomes NaN
-                as a whole; ``"saturate"``: infinity counts as the largest float32, NaN is refused.
+                as a whole; ``"saturate"``: infinity counts as the largest number of x's dtype, NaN
+                is refused.
             dim: Dimension along which blocks run: the one that a product sums over.
 
         Returns:
@@ -182,7 +197,10 @@ class MX:
         nonfinite: str = "raise",
         dim: int = -1,
     ) -> Tensor:
-        """``decode(encode(x))``: the same shape and dtype, values of the format."""
+        """``decode(encode(x))``: the same shape and dtype, values of the format.
+
+        The result lies in memory with `dim` innermost: it is contiguous for the last dimension.
+        """
         blocks, rows, draws = self._prepare(
             x, axis, rounding, generator, scale, block, nonfinite, dim
         )
@@ -198,15 +216,20 @@ class MX:
         return blocks.from_rows(blocks.from_blocks(finish(values, factors, grid, x.dtype)))
 
     def decode(self, encoded: Encoded) -> Tensor:
-        """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
-        dim = -1 if encoded.dim is None else encoded.dim
-        grid = self.element.grid
-        if encoded.dtype == torch.float64:
-            return self._decode(encoded.codes, encoded.scale, dim, torch.float64)
-        values = self.decode_codes(encoded.codes, encoded.scale, dim)
-        if encoded.dtype == torch.float32:
+        """Values of codes: same shape as the codes, dtype of the tensor that was encoded.
+
+        Raises:
+            ValueError: Blocks of another size or of no dimension, scale codes of another shape,
+                codes that this format doesn't have.
+            TypeError: Codes or scale codes that are not uint8.
+        """
+        blocks = _mx_codes.own_blocks(self, encoded)
+        wide = torch.float64 if encoded.dtype == torch.float64 else torch.float32
+        values = self._decode(blocks, encoded.codes, encoded.scale, wide)
+        if encoded.dtype == wide:
             return values
-        return finish(values, torch.ones_like(values[..., :1]), grid, encoded.dtype)
+        ones = torch.ones_like(values[..., :1])
+        return finish(values, ones, self.element.grid, encoded.dtype)
 
     def decode_codes(self, codes: Tensor, scale_codes: Tensor, dim: int = -1) -> Tensor:
         """float32 values of codes.
@@ -217,73 +240,35 @@ class MX:
             dim: Dimension along which blocks run.
 
         Raises:
-            ValueError: No such dimension; scale codes of another shape.
+            ValueError: No such dimension; scale codes of another shape; codes that this format
+                doesn't have.
+            TypeError: Codes or scale codes that are not uint8.
         """
         blocks = blocks_of(codes.shape, dim, self.block_size)
-        if blocks.scale_shape != tuple(scale_codes.shape):
-            raise ValueError(
-                f"Scale codes of blocks of {self.block_size} along dim={dim} must have shape "
-                f"{blocks.scale_shape} for codes of shape {tuple(codes.shape)}; got "
-                f"{tuple(scale_codes.shape)}."
-            )
-        if cpu.usable(codes, scale_codes):
-            return blocks.from_rows(
-                cpu.decode_blocks(
-                    blocks.to_rows(codes),
-                    blocks.to_rows(scale_codes),
-                    self.block_size,
-                    self.element.grid,
-                )
-            )
-        return self._decode(codes, scale_codes, dim, torch.float32)
+        _mx_codes.require_codes(self, blocks, codes, scale_codes)
+        return self._decode(blocks, codes, scale_codes, torch.float32)
 
     def pack(self, encoded: Encoded) -> Packed:
         """Codes next to each other without spare bits, each block from a byte on.
 
         Args:
             encoded: What `encode` of this format returned.
+
+        Raises:
+            ValueError, TypeError: As `decode`.
         """
-        blocks = blocks_of(encoded.codes.shape, encoded.dim or 0, self.block_size)
-        rows = blocks.to_rows(encoded.codes)
-        whole, rest = self._parts(blocks)
-        count = len(rows) * whole
-        full = rows[:, : whole * self.block_size].reshape(count, self.block_size)
-        packed = [
-            pack_bits(full, self.bits).reshape(len(rows), -1 if count else 0),
-            pack_bits(rows[:, whole * self.block_size :], self.bits),
-        ]
-        return Packed(
-            torch.cat(packed, 1), encoded.scale, encoded.codes.shape, blocks.dim, encoded.dtype
-        )
+        return _mx_codes.pack(self, encoded)
 
     def unpack(self, packed: Packed) -> Encoded:
         """The inverse of `pack`.
 
         Raises:
-            ValueError: Bytes that don't fit the shape.
+            ValueError: Bytes or scale codes that don't fit the shape.
+            TypeError: Bytes or scale codes that are not uint8.
         """
-        blocks = blocks_of(packed.shape, packed.dim, self.block_size)
-        whole, rest = self._parts(blocks)
-        each, rows = packed_length(self.block_size, self.bits), len(packed.codes)
-        full = packed.codes[:, : whole * each].reshape(rows * whole, each)
-        codes = [
-            unpack_bits(full, self.bits, self.block_size).reshape(rows, whole * self.block_size),
-            unpack_bits(packed.codes[:, whole * each :], self.bits, rest),
-        ]
-        return Encoded(
-            blocks.from_rows(torch.cat(codes, 1)).contiguous(),
-            None,
-            packed.scale,
-            packed.dtype,
-            self.block_size,
-            packed.dim,
-        )
+        return _mx_codes.unpack(self, packed)
 
     # -- behind them -------------------------------------------------------------------------
-
-    def _parts(self, blocks: Blocks) -> tuple[int, int]:
-        """Full blocks in a row, and elements of the short one."""
-        return divmod(blocks.length, self.block_size)
 
     def _prepare(
         self,
@@ -312,7 +297,7 @@ class MX:
         rows = blocks.to_rows(x.detach().resolve_neg().to(dtype))
         if nonfinite == "saturate":
             require_no_nan(x)
-            most = torch.finfo(torch.float32).max
+            most = torch.finfo(x.dtype).max
             rows = torch.where(torch.isinf(rows), torch.sign(rows) * most, rows)
         draws = flat_draws(x, rounding, generator)
         return blocks, rows, None if draws is None else blocks.to_rows(draws)
@@ -328,11 +313,18 @@ class MX:
         chances = None if draws is None else blocks.to_blocks(draws)
         return kernel.round_reference(scaled, self.element.grid, chances), codes
 
-    def _decode(self, codes: Tensor, scale_codes: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-        blocks, grid = blocks_of(codes.shape, dim, self.block_size), self.element.grid
-        values = kernel.values_reference(blocks.to_blocks(blocks.to_rows(codes)), grid, dtype)
-        rows = blocks.to_rows(scale_codes).to(torch.int32)
-        factors = scales.scale_values(rows, dtype).unsqueeze(-1)
+    def _decode(
+        self, blocks: Blocks, codes: Tensor, scale_codes: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        grid, rows, scale_rows = (
+            self.element.grid,
+            blocks.to_rows(codes),
+            blocks.to_rows(scale_codes),
+        )
+        if dtype == torch.float32 and cpu.usable(codes, scale_codes):
+            return blocks.from_rows(cpu.decode_blocks(rows, scale_rows, self.block_size, grid))
+        values = kernel.values_reference(blocks.to_blocks(rows), grid, dtype)
+        factors = scales.scale_values(scale_rows.to(torch.int32), dtype).unsqueeze(-1)
         return blocks.from_rows(blocks.from_blocks(finish(values, factors, grid, dtype)))
 
 

@@ -24,6 +24,7 @@ SMALLEST, LARGEST = 2.0**-126, 2.0**100  # of a median
 LARGEST_H = 2.0**63
 LARGEST_MOVE = 87.0  # of ln m in a step, and of the noise sigma eps
 PRIORS = ("lognormal", "exponential", "gaussian", "constant")
+UPDATES = ("sign", "rms")
 
 
 class Settings(NamedTuple):
@@ -158,7 +159,14 @@ def update_from(
     settings: Settings,
     evaluate: str = "mean",
 ) -> None:
-    """`update` with h+- given, the mean over the step's draws."""
+    """`update` with h+- given, the mean over the step's draws.
+
+    Raises:
+        ValueError: for an unknown prior, update or point, before anything is written.
+    """
+    by_rms(settings)
+    regularizer_numbers(settings)
+    point_factor(settings.sigma, evaluate)
     beta1, beta2 = settings.beta1, settings.beta2
     updates = []
     for v, h in ((v_pos, bounded(h_pos)), (v_neg, bounded(h_neg))):
@@ -178,14 +186,28 @@ def bounded(h: Tensor) -> Tensor:
 
 def direction(c_pos: Tensor, c_neg: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """The update's direction u+-."""
-    if settings.update == "sign":
+    if not by_rms(settings):
         return c_pos.sign(), c_neg.sign()
     square = (c_pos.double().square().sum() + c_neg.double().square().sum()) / 2
     rms = (square / max(c_pos.numel(), 1)).sqrt()
     inverse = torch.where(rms > 0, 1 / rms, 0.0)
     bound = settings.clip
-    pos, neg = ((c * inverse).clamp(-bound, bound).to(c.dtype) for c in (c_pos, c_neg))
+    # In float64: the inverse of a tiny rms has no room in float32.
+    pos, neg = ((c.double() * inverse).clamp(-bound, bound).to(c.dtype) for c in (c_pos, c_neg))
     return pos, neg
+
+
+def by_rms(settings: Settings) -> bool:
+    """Whether directions are relative to the root mean square of c.
+
+    Raises:
+        ValueError: for an unknown update.
+    """
+    if settings.update not in UPDATES:
+        raise ValueError(
+            f"`update` must be one of {', '.join(map(repr, UPDATES))}; got {settings.update!r}."
+        )
+    return settings.update == "rms"
 
 
 def regularizer(m: Tensor, settings: Settings) -> Tensor:
@@ -213,7 +235,9 @@ def regularizer_numbers(settings: Settings) -> tuple[float, float]:
             f"`prior` must be one of {', '.join(map(repr, PRIORS))}; got {settings.prior!r}."
         )
     powers = {"exponential": 0.5, "gaussian": 1.0}
-    factor = math.exp(powers.get(settings.prior, 0.0) * settings.sigma**2) / settings.m0
+    # e^700 / m0 is beyond the limit already; a float64 ends at e^709.
+    power = min(powers.get(settings.prior, 0.0) * settings.sigma**2, 700.0)
+    factor = math.exp(power) / settings.m0
     return min(max(factor, SMALLEST), LARGEST), 1.0 if settings.entropy else 0.0
 
 

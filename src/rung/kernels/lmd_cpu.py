@@ -18,7 +18,8 @@ from rung.kernels import lmd
 from rung.kernels.lmd import Noise, Settings
 from rung.kernels.normal import check_range
 
-# Draws reach 6.8 standard deviations and the kernels' exponential takes up to 87.
+# Draws reach 6.8 standard deviations and the kernels' exponential takes up to 87; the mean's factor
+# e^(sigma^2 / 2) is a float32 up to here.
 _LARGEST_SIGMA = 12.0
 _NOTHING = np.empty(0, np.float32)
 
@@ -48,7 +49,7 @@ def sample_into(weight: Tensor, m_pos: Tensor, m_neg: Tensor, sigma: float, nois
 def point_into(weight: Tensor, m_pos: Tensor, m_neg: Tensor, sigma: float, evaluate: str) -> None:
     """`lmd.point_into`."""
     tensors = (weight, m_pos, m_neg)
-    if not usable(*tensors):
+    if sigma > _LARGEST_SIGMA or not usable(*tensors):
         lmd.point_into(*tensors, sigma, evaluate)
         return
     _check_lengths(*tensors)
@@ -110,7 +111,7 @@ def update_from(
 ) -> None:
     """`lmd.update_from`."""
     tensors = (weight, m_pos, m_neg, v_pos, v_neg)
-    if not usable(*tensors, h_pos, h_neg):
+    if settings.sigma > _LARGEST_SIGMA or not usable(*tensors, h_pos, h_neg):
         lmd.update_from(weight, h_pos, h_neg, *tensors[1:], settings, evaluate)
         return
     _check_lengths(*tensors, h_pos, h_neg)
@@ -127,7 +128,7 @@ def _run(
     settings: Settings,
     evaluate: str,
 ) -> None:
-    weight, by_rms = arrays[0], settings.update == "rms"
+    weight, by_rms = arrays[0], lmd.by_rms(settings)
     factor, shift = lmd.regularizer_numbers(settings)
     beta1, beta2 = settings.beta1, settings.beta2
     _kernels()["update"](
@@ -167,8 +168,8 @@ def _check_lengths(*tensors: Tensor) -> None:
 
 def _names(noise: Noise, count: int) -> tuple[Any, ...]:
     """Key, start, step and sample as the kernels take them."""
-    check_range(noise.start, count, noise.sample)
     assert not isinstance(noise.step, Tensor)
+    check_range(noise.start, count, noise.sample, noise.step)
     numbers = (int(noise.key) & (2**64 - 1), noise.start, noise.step, noise.sample)
     return tuple(map(np.uint64, numbers))
 

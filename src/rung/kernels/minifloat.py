@@ -56,6 +56,18 @@ def code_dtype(bits: int) -> torch.dtype:
     return torch.uint8 if bits <= 8 else torch.int16
 
 
+def native_dtype(grid: Grid) -> torch.dtype | None:
+    """The dtype of torch with these numbers and codes: bfloat16, float16, or None.
+
+    None inside a graph too: a compiler may take a cast there and back for nothing at all.
+    """
+    known = {(7, -126): torch.bfloat16, (10, -14): torch.float16}
+    ieee = grid.bits == 16 and grid.infinity is not None and grid.subnormals
+    if not ieee or torch.compiler.is_compiling():
+        return None
+    return known.get((grid.mantissa_bits, grid.lowest))
+
+
 def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
     """2^exponent without rounding, for exponents of normal numbers of float32 or float64."""
     bias, mantissa, integer = _LAYOUT[dtype]
@@ -106,6 +118,17 @@ def round_reference(values: Tensor, grid: Grid, draws: Tensor | None = None) -> 
 
 def codes_reference(values: Tensor, grid: Grid) -> Tensor:
     """Stored codes of values on the grid (what `round_reference` returns)."""
+    native = native_dtype(grid)
+    if native is None:
+        return _codes(values, grid)
+    codes = values.to(native).view(torch.int16)
+    # Which NaN a cast writes depends on the machine.
+    assert grid.nan is not None
+    ours = (torch.signbit(values).to(torch.int16) << 15) | grid.nan
+    return torch.where(torch.isnan(values), ours, codes)
+
+
+def _codes(values: Tensor, grid: Grid) -> Tensor:
     if values.dtype == torch.float32 and grid.step < -126:
         values = values.double()
     bias, mantissa, integer = _LAYOUT[values.dtype]
@@ -133,6 +156,9 @@ def codes_reference(values: Tensor, grid: Grid) -> Tensor:
 
 def values_reference(codes: Tensor, grid: Grid, dtype: torch.dtype) -> Tensor:
     """Values of stored codes at scale 1, in float32 or float64; exact."""
+    native = native_dtype(grid)
+    if native is not None and codes.dtype == torch.int16:
+        return codes.view(native).to(dtype)
     if grid.bits <= 8 and type(codes) is Tensor and not torch.compiler.is_compiling():
         table = _value_table(grid, dtype, codes.device)
         return table.index_select(0, codes.reshape(-1).to(torch.int32)).reshape(codes.shape)

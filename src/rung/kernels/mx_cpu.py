@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rung.kernels.lns_cpu import largest_magnitudes, usable
-from rung.kernels.minifloat import Grid, value_table
+from rung.kernels.minifloat import Grid, native_dtype, value_table
 from rung.kernels.mx import Rule
 
 __all__ = [
@@ -84,12 +84,20 @@ def encode_blocks(
 
 
 def decode_blocks(codes: Tensor, scales: Tensor, block: int, grid: Grid) -> Tensor:
-    """float32 values of codes (n, length) with scale codes (n, blocks), both contiguous uint8."""
+    """float32 values of codes (n, length) with scale codes (n, blocks), both contiguous uint8.
+
+    Raises:
+        TypeError: Codes or scale codes of another type: the loops read a table at them.
+    """
+    if not codes.dtype == scales.dtype == torch.uint8:
+        raise TypeError(
+            f"Codes and scale codes must be uint8; got {codes.dtype} and {scales.dtype}."
+        )
     out = torch.empty(codes.shape, dtype=torch.float32, device="cpu")
     _kernels()["decode"](
         _flat(codes),
         _flat(scales),
-        value_table(grid).numpy(),
+        _byte_table(grid),
         np.uint64(codes.shape[1]),
         _length(codes, block),
         _flat(out),
@@ -105,7 +113,7 @@ def casts(grid: Grid, rows: Tensor, scale: Tensor, stochastic: bool) -> bool:
         return False
     # Magic numbers and steps must be normal float32.
     inside = grid.largest < 2.0 ** (100 + grid.mantissa_bits) and grid.step >= -100
-    return inside or (not stochastic and _native(grid) is not None)
+    return inside or (not stochastic and native_dtype(grid) is not None)
 
 
 def cast(
@@ -126,7 +134,7 @@ def cast(
         back: Put the scale back (a row of scale NaN then is NaN).
         most: Largest magnitude of a result with `back`.
     """
-    native = _native(grid)
+    native = native_dtype(grid)
     if native is not None and draws is None:
         scaled = rows / torch.where(scale > 0, scale, 1.0)
         bounded = scaled.clamp_(-grid.largest, grid.largest).to(native).float()
@@ -145,11 +153,12 @@ def cast(
     return out
 
 
-def _native(grid: Grid) -> torch.dtype | None:
-    """The dtype of torch that rounds alike."""
-    known = {(7, -126): torch.bfloat16, (10, -14): torch.float16}
-    ieee = grid.bits == 16 and grid.infinity is not None
-    return known.get((grid.mantissa_bits, grid.lowest)) if ieee else None
+@functools.cache
+def _byte_table(grid: Grid) -> Any:
+    """Values of all 256 bytes: those that are no code are NaN, and not what lies behind a table."""
+    table = np.full(256, np.nan, np.float32)
+    table[: 1 << grid.bits] = value_table(grid).numpy()
+    return table
 
 
 def _flat(tensor: Tensor) -> Any:

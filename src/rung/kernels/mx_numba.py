@@ -8,10 +8,9 @@ them into vector instructions.
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
+
+from rung.kernels._float32_math import bits_of, float_of, jit
 
 _MAGNITUDE, _SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
 _EXPONENT, _FRACTION, _HIDDEN = np.int32(0x7F800000), np.int32(0x7FFFFF), np.int32(0x800000)
@@ -21,36 +20,13 @@ _NAN, _MOST = np.float32(np.nan), np.float32(np.finfo(np.float32).max)
 _u64 = np.uint64
 
 
-def _bitcast(source: Any, target: Any) -> Any:
-    """A compiled function that reads the bits of one type as another's."""
-
-    def typer(_: Any, value: Any) -> Any:
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.bitcast(arguments[0], context.get_value_type(target))
-
-        return target(source), build
-
-    return intrinsic(typer)
-
-
-_bits, _float = _bitcast(types.float32, types.int32), _bitcast(types.int32, types.float32)
-
-
-def _jit(function: Any, **more: Any) -> Any:
-    options: Any = {"nogil": True, "error_model": "numpy", **more}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written
-        return numba.njit(cache=False, **options)(function)
-
-
-@_jit
+@jit
 def _power(code: Any) -> Any:
     """2^(code - 127) for 0 <= code <= 254; 2^-127 is a subnormal number."""
-    return _float(np.int32(code << 23) if code else np.int32(1 << 22))
+    return float_of(np.int32(code << 23) if code else np.int32(1 << 22))
 
 
-@_jit
+@jit
 def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
     """E8M0 code of a largest magnitude that is positive and finite.
 
@@ -66,52 +42,52 @@ def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
     return min(max(exponent - emax + (significand >= threshold), 0), 254)
 
 
-@_jit
+@jit
 def _nearest(size: Any, lowest: Any, mantissa: Any, largest: Any) -> Any:
     """A magnitude on the grid; `lowest`, `mantissa` lie in the place of a float32's exponent."""
-    magic = _float(max(_bits(size) & _EXPONENT, lowest) + (_TO_MAGIC - mantissa))
+    magic = float_of(max(bits_of(size) & _EXPONENT, lowest) + (_TO_MAGIC - mantissa))
     return min((size + magic) - magic, largest)
 
 
-@_jit
+@jit
 def _either(size: Any, draw: Any, lowest: Any, mantissa: Any, largest: Any) -> Any:
     """One of the two neighbours of a magnitude, by a uniform number."""
-    exponent = max(_bits(size) & _EXPONENT, lowest) - mantissa
-    position = size * _float(_INVERSE - exponent)
+    exponent = max(bits_of(size) & _EXPONENT, lowest) - mantissa
+    position = size * float_of(_INVERSE - exponent)
     below = np.float32(np.int32(position))
     up = np.float32(1.0) if draw < position - below else np.float32(0.0)
-    return min((below + up) * _float(exponent), largest)
+    return min((below + up) * float_of(exponent), largest)
 
 
-@_jit
+@jit
 def _signed(size: Any, value: Any, zero: Any) -> Any:
     """A magnitude with the sign of a value."""
-    return _float(_bits(size) | (_bits(value) & _SIGN)) + zero
+    return float_of(bits_of(size) | (bits_of(value) & _SIGN)) + zero
 
 
-@_jit
+@jit
 def _magnitude(value: Any) -> Any:
-    return _float(_bits(value) & _MAGNITUDE)
+    return float_of(bits_of(value) & _MAGNITUDE)
 
 
-@_jit
+@jit
 def _bounded(value: Any, most: Any) -> Any:
     return max(min(value, most), -most)
 
 
-@_jit
+@jit
 def _largest_bits(x: Any, start: Any, end: Any) -> Any:
     """Bits of the largest magnitude; NaN is larger than infinity, and that than any number."""
     most = np.int32(0)
     for i in range(start, end):
-        most = max(most, _bits(x[i]) & _MAGNITUDE)
+        most = max(most, bits_of(x[i]) & _MAGNITUDE)
     return most
 
 
 # Indices are unsigned: a signed one may count from the end, which no vector instruction does.
 
 
-@_jit
+@jit
 def quantize(
     x: Any, draws: Any, length: Any, block: Any, emax: Any, threshold: Any, lowest: Any,
     mantissa: Any, largest: Any, zero: Any, most: Any, out: Any,
@@ -150,20 +126,20 @@ def quantize(
     return bad
 
 
-@_jit
+@jit
 def _code(size: Any, value: Any, lowest: Any, mantissa: Any, bits: Any, fixed: Any) -> Any:
     """Code of a magnitude on the grid with the sign of a value."""
-    counted = np.int32(size * _float(_INVERSE - lowest + mantissa))
+    counted = np.int32(size * float_of(_INVERSE - lowest + mantissa))
     shift = _EXPONENT_AT - (mantissa >> _EXPONENT_AT)
-    upper = (_bits(size) >> shift) - ((lowest - _HIDDEN) >> shift)
-    code = counted if size < _float(lowest) else upper
-    sign = _bits(value) >> np.int32(31)  # -1 or 0
+    upper = (bits_of(size) >> shift) - ((lowest - _HIDDEN) >> shift)
+    code = counted if size < float_of(lowest) else upper
+    sign = bits_of(value) >> np.int32(31)  # -1 or 0
     if fixed:
         return ((code ^ sign) - sign) & ((np.int32(1) << bits) - np.int32(1))
     return code | (sign & (np.int32(1) << (bits - np.int32(1))))
 
 
-@_jit
+@jit
 def encode(
     x: Any, draws: Any, length: Any, block: Any, emax: Any, threshold: Any, lowest: Any,
     mantissa: Any, largest: Any, bits_of_code: Any, fixed: Any, out: Any, scales: Any,
@@ -198,7 +174,7 @@ def encode(
     return bad
 
 
-@_jit
+@jit
 def decode(codes: Any, scales: Any, table: Any, length: Any, block: Any, out: Any) -> None:
     """Values of codes, finite where the code is; NaN in blocks of scale code 255."""
     start, row_end, at = _u64(0), length, _u64(0)
@@ -215,7 +191,7 @@ def decode(codes: Any, scales: Any, table: Any, length: Any, block: Any, out: An
             row_end += length
 
 
-@_jit
+@jit
 def cast(
     x: Any, scales: Any, draws: Any, lowest: Any, mantissa: Any, largest: Any, zero: Any,
     back: Any, most: Any, out: Any,

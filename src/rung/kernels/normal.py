@@ -26,6 +26,7 @@ from rung.kernels.philox import PURPOSE_NORMAL, philox_blocks_reference
 
 ERROR = 2e-6  # largest |float32 draw - normal_pair_oracle|
 SAMPLES = 2**31  # samples of one step that the counter keeps apart
+STEPS = 2**32  # steps, likewise
 
 _EIGHTH, _QUARTER = 1 << 21, 22  # of a turn of 2^24 steps; the quarter as a shift
 
@@ -39,19 +40,20 @@ def normal_pair(
         key: 0-d int64 tensor, the 64-bit key; its device is the result's.
         start: First element, >= 0.
         count: Number of elements.
-        step: Third counter word; a 0-d integer tensor keeps graphs static.
+        step: Third counter word, in [0, 2^32); of a 0-d integer tensor, which keeps graphs static,
+            the low 32 bits count.
         sample: Number of the sample inside the step, in [0, 2^31).
 
     Returns:
         (eps_pos, eps_neg), float32 of shape (count,), within `ERROR` of the oracle.
 
     Raises:
-        ValueError: for a sample or an element that the counter has no room for.
+        ValueError: for a sample, an element or a step that the counter has no room for.
     """
     # Fake and functional tensors (torch.compile) and other devices take the traceable reference.
     if type(key) is not Tensor or key.device.type != "cpu" or isinstance(step, Tensor):
         return normal_pair_reference(key, start, count, step, sample)
-    check_range(start, count, sample)
+    check_range(start, count, sample, step)
     eps = [torch.empty(count, dtype=torch.float32, device="cpu") for _ in range(2)]
     # One integer type for every argument: numba compiles once.
     numbers = (int(key) & (2**64 - 1), start, step, sample)
@@ -63,7 +65,7 @@ def normal_pair_reference(
     key: Tensor, start: int, count: int, step: int | Tensor, sample: int = 0
 ) -> tuple[Tensor, Tensor]:
     """`normal_pair` in PyTorch operations only, on every device; traceable."""
-    check_range(start, count, sample)
+    check_range(start, count, sample, step)
     words = philox_blocks_reference(key, *_blocks(start, count, sample), step, PURPOSE_NORMAL)
     return from_words(*_split(words, start, count))
 
@@ -72,7 +74,7 @@ def normal_pair_oracle(
     key: Tensor, start: int, count: int, step: int | Tensor, sample: int = 0
 ) -> tuple[Tensor, Tensor]:
     """`normal_pair` in float64, by the formula."""
-    check_range(start, count, sample)
+    check_range(start, count, sample, step)
     words = philox_blocks_reference(key, *_blocks(start, count, sample), step, PURPOSE_NORMAL)
     first, second = (w.to(torch.int64) & 0xFFFFFFFF for w in _split(words, start, count))
     u1 = (first.to(torch.float64) + 0.5) * 2.0**-32
@@ -103,8 +105,8 @@ def from_words(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return sign * x, sign * y
 
 
-def check_range(start: int, count: int, sample: int) -> None:
-    """Refuse what the counter's words cannot name."""
+def check_range(start: int, count: int, sample: int, step: int | Tensor = 0) -> None:
+    """Refuse what the counter's words cannot name; a step in a tensor is not looked at."""
     if not 0 <= sample < SAMPLES:
         raise ValueError(
             f"a sample's number must be in [0, 2^31); got {sample}. Count samples from 0 in each "
@@ -114,6 +116,11 @@ def check_range(start: int, count: int, sample: int) -> None:
         raise ValueError(
             f"elements must lie in [0, 2^33); got {start} to {start + count}. Split the parameter, "
             "with a key for each part."
+        )
+    if not isinstance(step, Tensor) and not 0 <= step < STEPS:
+        raise ValueError(
+            f"a step must be in [0, 2^32); got {step}. Count steps from 0, with another key after "
+            "the last."
         )
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rung.formats import LNS, Minifloat
+from rung.formats import LNS, FixedPoint, Minifloat
 from rung.nn.product import Operand, product, unintercepted
 from rung.nn.quantizer import Quantizer, Quantizers
 from rung.nn.straight_through import straight_through
@@ -90,7 +90,7 @@ def _backward_by_row(quantizer: Quantizer | None) -> bool:
     if quantizer is None or quantizer.rounding != "nearest":
         return quantizer is None
     fmt = quantizer.format
-    zeros_stay = isinstance(fmt, Minifloat) or (isinstance(fmt, LNS) and fmt.zero)
+    zeros_stay = isinstance(fmt, Minifloat | FixedPoint) or (isinstance(fmt, LNS) and fmt.zero)
     return quantizer.scale != "tensor" or zeros_stay
 
 
@@ -117,7 +117,8 @@ class _Rows(torch.autograd.Function):
         if quantizer is not None:
             rows = quantizer.q(rows, 0)
             mark(rows, quantizer, weight)
-        result = _decoded(rows).reshape(*input.shape, weight.shape[1])
+        # An alias that is no view: what follows may write into it (ReLU(inplace=True)).
+        result = _decoded(rows).reshape(*input.shape, weight.shape[1]).detach()
         mark_lookup(input, weight, result)
         return result
 

@@ -2,8 +2,12 @@
 
 A factor is a weight if it is a parameter, lives in codes or is a view of either; else it is an
 activation. A weight's channels are its dimensions that aren't summed over; blocks run along the
-innermost one that is. An addend (`addmm`) has no format; its gradient is the rounded error.
+innermost one that is. An error's channels and blocks are those of the weight's outputs: columns of
+the result, or rows where the weight is the left factor of matrices. An addend (`addmm`) has no
+format; its gradient is the rounded error.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,6 +39,15 @@ def _pair(left: Tensor, right: Tensor) -> tuple[Operand, Operand]:
     return factor(left, (-1,), -1), factor(right, (dim,), dim)
 
 
+def _product(
+    compute: Callable[..., Tensor], a: Tensor, b: Tensor, quantizers: Quantizers
+) -> Tensor:
+    """A product of matrices; its error's channels are those of the weight, on whichever side."""
+    left, right = operands = _pair(a, b)
+    rows = left.weight and not right.weight and a.ndim > 1 and b.ndim > 1
+    return product(compute, operands, quantizers, -2 if rows else -1)
+
+
 def matmul(input: Tensor, other: Tensor, *, quantizers: Quantizers) -> Tensor:
     """``torch.matmul`` (and ``@``) with its quantizers.
 
@@ -43,17 +56,17 @@ def matmul(input: Tensor, other: Tensor, *, quantizers: Quantizers) -> Tensor:
         other: Shape (..., k, m) or (k,).
         quantizers: The four.
     """
-    return product(torch.matmul, _pair(input, other), quantizers)
+    return _product(torch.matmul, input, other, quantizers)
 
 
 def mm(input: Tensor, mat2: Tensor, *, quantizers: Quantizers) -> Tensor:
     """``torch.mm`` with its quantizers: (n, k) times (k, m)."""
-    return product(torch.mm, _pair(input, mat2), quantizers)
+    return _product(torch.mm, input, mat2, quantizers)
 
 
 def bmm(input: Tensor, mat2: Tensor, *, quantizers: Quantizers) -> Tensor:
     """``torch.bmm`` with its quantizers: (b, n, k) times (b, k, m)."""
-    return product(torch.bmm, _pair(input, mat2), quantizers)
+    return _product(torch.bmm, input, mat2, quantizers)
 
 
 def mv(input: Tensor, vec: Tensor, *, quantizers: Quantizers) -> Tensor:
@@ -83,10 +96,8 @@ def addmm(
     quantizers: Quantizers,
 ) -> Tensor:
     """``torch.addmm`` with its quantizers: beta * input + alpha * (mat1 @ mat2)."""
-    return product(
-        lambda a, b: torch.addmm(input, a, b, beta=beta, alpha=alpha),
-        _pair(mat1, mat2),
-        quantizers,
+    return _product(
+        lambda a, b: torch.addmm(input, a, b, beta=beta, alpha=alpha), mat1, mat2, quantizers
     )
 
 
@@ -100,10 +111,8 @@ def addbmm(
     quantizers: Quantizers,
 ) -> Tensor:
     """``torch.addbmm`` with its quantizers: beta * input + alpha * sum of (batch1 @ batch2)."""
-    return product(
-        lambda a, b: torch.addbmm(input, a, b, beta=beta, alpha=alpha),
-        _pair(batch1, batch2),
-        quantizers,
+    return _product(
+        lambda a, b: torch.addbmm(input, a, b, beta=beta, alpha=alpha), batch1, batch2, quantizers
     )
 
 
@@ -117,10 +126,8 @@ def baddbmm(
     quantizers: Quantizers,
 ) -> Tensor:
     """``torch.baddbmm`` with its quantizers: beta * input + alpha * (batch1 @ batch2)."""
-    return product(
-        lambda a, b: torch.baddbmm(input, a, b, beta=beta, alpha=alpha),
-        _pair(batch1, batch2),
-        quantizers,
+    return _product(
+        lambda a, b: torch.baddbmm(input, a, b, beta=beta, alpha=alpha), batch1, batch2, quantizers
     )
 
 

@@ -103,7 +103,9 @@ def product(
             have no format, and then the product is computed as it is.
         quantizers: The four.
         error_axis: Channels of the result, for an error with a scale per channel; blocks run along
-            them, over which the product with the weight sums in the backward pass.
+            them. Where they are a weight's outputs, the product with the weight sums over them in
+            the backward pass; `einsum` and `tensordot` take the result's last dimension, whatever
+            it is.
     """
     if not all(operand.tensor.is_floating_point() for operand in operands):
         quantizers = Quantizers()

@@ -14,9 +14,11 @@ from rung.tensor import CodedTensor
 class Quantizer:
     """Fake quantization: values of a format, in the dtype of the input.
 
-    All-zero groups stay zero in every format. NaN and infinity are never made finite: a group of
-    one scale that holds any becomes NaN as a whole, so that the loss shows it. Without a scale each
-    number stands for itself: NaN and, in formats that have it, infinity stay what they are.
+    All-zero groups stay zero in every format. NaN and infinity are never made finite, so that the
+    loss shows them. In a Minifloat with a NaN (fp8_e4m3, fp8_e5m2, bf16, fp16) they stay by
+    themselves, whatever the scale: NaN is NaN, infinity is infinity or, without one, NaN; the
+    group's scale and its other numbers come from what is finite. In every other format (an LNS, a
+    ladder, an MX, fp6, fp4, int8) a group of one scale that holds any becomes NaN as a whole.
 
     Attributes:
         format: What a number is; given as a format or by name.

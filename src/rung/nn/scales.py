@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rung.formats import MX, CounterSource, Format, Ladder, Minifloat, name_of
+from rung.formats import MX, CounterSource, FixedPoint, Format, Ladder, Minifloat, name_of
 from rung.formats.grouping import Axis
 
 Scale = str | int
@@ -102,14 +102,20 @@ def rounded(
         if not x.ndim:
             return rounded(fmt, scale, rounding, x.reshape(1), None, source, -1).reshape(())
         return fmt.quantize(x, None, rounding, source, nonfinite="propagate", dim=block_dim)
+    if isinstance(scale, int) and x.ndim and isinstance(fmt, Minifloat | FixedPoint):
+        values = fmt.quantize(
+            x, None, rounding, source, block=scale, nonfinite="propagate", dim=block_dim
+        )
+        return values if block_dim in (-1, x.ndim - 1) else values.contiguous()
     if isinstance(scale, int) and x.ndim and block_dim not in (-1, x.ndim - 1):
         moved = rounded(fmt, scale, rounding, x.movedim(block_dim, -1), channel_axis, source, -1)
         return moved.movedim(-1, block_dim).contiguous()
     if isinstance(fmt, Ladder):
         return _on_ladder(fmt, scale, rounding, x, channel_axis, source)
     axis, block = _groups(scale, x, channel_axis)
-    if isinstance(fmt, Minifloat) and axis is None and block is None and scale != "none":
-        # Without a scale a minifloat is cast as it is: here it has one.
+    whole = axis is None and block is None and scale != "none"
+    if whole and isinstance(fmt, Minifloat | FixedPoint):
+        # Without a scale these are cast as they are: here they have one.
         return fmt.quantize(x, None, rounding, source, "amax", nonfinite="propagate")
     return fmt.quantize(x, axis, rounding, source, block=block, nonfinite="propagate")
 
