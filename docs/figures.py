@@ -4,7 +4,7 @@
     python docs/figures.py --medians RUN     take the histograms of an LMD run's folder first
 
 Writes docs/figures/*.svg: the number system from the formats themselves, the rounding of one step
-from experiments/results/quantization-error.json, those of LMD from lmd-robust.json and
+from experiments/results/quantization-error.json, those of LMD from tune-*.json and
 lmd-medians.json beside it.
 """
 
@@ -47,11 +47,11 @@ def main() -> None:
         lmd_figures.keep_medians(run)
     FIGURES.mkdir(exist_ok=True)
     drawings = {"number-systems": number_systems, "quantization-error": quantization_error}
-    for name, draw in (
-        ("lmd-robust", lmd_figures.robustness),
-        ("lmd-medians", lmd_figures.medians_figure),
+    for name, needed, draw in (
+        ("lmd-rates", "tune-vit-short", lmd_figures.rates),
+        ("lmd-medians", "lmd-medians", lmd_figures.medians_figure),
     ):
-        if exists(name):
+        if exists(needed):
             drawings[name] = draw
     for name, draw in drawings.items():
         with style():

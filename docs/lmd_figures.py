@@ -19,25 +19,32 @@ _HIGHEST = 3.0
 _MOMENTS, _TENSORS = 3, 4
 
 
-def robustness() -> Any:
-    """Validation loss over the learning rate, a panel a format, a line an optimizer."""
-    lines: dict[str, dict[str, list[Run]]] = {}
-    for label, runs in by_label(load("lmd-robust")).items():
-        rule, _, name = label.split(", ")
-        lines.setdefault(name, {}).setdefault(rule, []).extend(runs)
-    finite = [_loss(run) for rules in lines.values() for runs in rules.values() for run in runs]
-    highest = min(_HIGHEST, max(filter(math.isfinite, finite)))
+_PANELS = {
+    "tune-chars-short": "chars-gpt, 700 steps",
+    "tune-chars-long": "chars-gpt, 5,000 steps",
+    "tune-vit-short": "digits-vit, 720 steps",
+}
+
+
+def rates() -> Any:
+    """Loss over the learning rate, a panel a task, a line an optimizer; float32."""
     figure = new_figure(8.6, 3.6)
-    panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (name, rules) in zip(panels, lines.items(), strict=True):
+    panels = figure.subplots(1, len(_PANELS), squeeze=False)[0]
+    for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+        rules: dict[str, list[Run]] = {}
+        for label, runs in by_label(load(name)).items():
+            rules.setdefault(label.partition(",")[0], []).extend(runs)
+        finite = [_loss(run) for runs in rules.values() for run in runs]
+        highest = min(_HIGHEST, max(filter(math.isfinite, finite)))
         for rule, runs in rules.items():
             _draw_rates(axes, rule, runs, highest)
-        axes.set_title(name)
+        axes.set_title(title)
         axes.set_xscale("log")
+        axes.set_xlim(4e-4, 0.25)
         axes.set_xticks([0.001, 0.01, 0.1], ["0.001", "0.01", "0.1"])
         axes.minorticks_off()
         axes.set_xlabel("learning rate")
-    panels[0].set_ylabel("validation loss, nats")
+    panels[0].set_ylabel("loss, nats")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

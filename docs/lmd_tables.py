@@ -107,7 +107,7 @@ def formats_grid(result: dict[str, Any], measure: Measure) -> list[str]:
         base = row.get("float32", [])
         lr = next(iter(row.values()))[0]["lr"]
         figures = [figure(row.get(name, []), measure, base) for name in columns]
-        lines.append(f"| {rule} | {lr:g} | " + " | ".join(figures) + " |")
+        lines.append(f"| {rule} | {lr:.3g} | " + " | ".join(figures) + " |")
     return lines
 
 

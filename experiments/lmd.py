@@ -2,7 +2,7 @@
 
     python experiments/lmd.py tune-chars-short --jobs 2        first the four tune-*
     python experiments/lmd.py lmd-chars-short --jobs 2
-    python experiments/lmd.py lmd-robust --jobs 2
+    python experiments/lmd.py lmd-ablation --jobs 2
 
 All models are small enough for two processor cores: chars-gpt with 2 blocks of width 64 that reads
 8 windows of 64 characters a step, and digits-vit with 2 blocks of width 64, without augmentation.
@@ -151,25 +151,10 @@ BACKWARD = {
         "--format", "mxfp6_e3m2", *setting("backward_format=mxfp4", "backward_rounding=stochastic"),
     ],
 }  # fmt: skip
-ROBUST_FORMATS = {"float32": [], "MXFP4": ["--format", "mxfp4"]}
-
-
-def robustness() -> dict:
-    """Every learning rate of the tuning, in float32 (the same runs) and in MXFP4."""
-    recipe, common = BUDGETS["chars-short"]
-    runs = {
-        f"{name}, lr {lr}, {label}": ["--optimizer", key, "--lr", str(lr), *given]
-        for name, (key, rates) in TRIALS.items()
-        for lr in rates
-        for label, given in ROBUST_FORMATS.items()
-    }
-    return {"recipe": recipe, "runs": runs, "common": common, "seeds": [10]}
-
 
 EXPERIMENTS = {
     **{f"tune-{budget}": tuning(budget) for budget in BUDGETS if budget != "vit-long"},
     **{f"lmd-{budget}": comparison(budget) for budget in BUDGETS},
-    "lmd-robust": robustness(),
     "lmd-ablation": variants("chars-short", ABLATION),
     "lmd-storage": variants("chars-short", STORAGE, seeds=[0]),
     "lmd-four-bits": variants("chars-short", FOUR_BITS),
