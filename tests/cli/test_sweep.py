@@ -107,7 +107,7 @@ def test_bits_reach_every_optimizer(sweep, tmp_path):
         (["--optimizer", "sgd,sgd"], "`optimizer` must list every value once; got sgd 2 times"),
         (["--lr", "0.1,fast"], "`--lr` must list numbers with commas between them, such as 0.01"),
         (["--lr", "0.1,,0.2"], "`--lr` must list numbers"),
-        (["--lr", "0.1,nan"], "`lr` must be a number greater than 0; got nan"),
+        (["--lr", "0.1,nan"], "`lr` must be a number greater than 0 or none; got nan"),
         (["--lr", "0.1,1e-1"], "`lr` must list every value once; got 0.1 2 times"),
         (["--bits", "8,8.5"], "`--bits` must list integers"),
         (["--bits", "99"], "`bits` must be 2 to 16 for optimizer 'bbit-madam'; got 99"),

@@ -100,6 +100,11 @@ def test_one_prediction_without_a_batch_is_taken():
         (torch.tensor([[-1.0, 2.0]]), torch.tensor([0]), "between 0 and 1; got -1 to 2.*softmax"),
         (torch.tensor([[math.nan, 1.0]]), torch.tensor([0]), "between 0 and 1; got nan to nan"),
         (torch.tensor([[0.5, 0.3]]), torch.tensor([0]), "sum to 1 .*; got a sum 0.2 away"),
+        (
+            torch.tensor([[0.5, 0.4998]]),
+            torch.tensor([0]),
+            "sum to 1 .*, within 0.0001; got a sum 0.000200003 away from it.*float32 or float64",
+        ),
         (torch.tensor([[0.5, 0.5]]), torch.tensor([2]), "between 0 and 1; got 2 to 2. Leave out"),
         (torch.tensor([[0.5, 0.5]]), torch.tensor([-1]), "`targets` must lie between 0 and 1"),
     ],
@@ -114,5 +119,15 @@ def test_targets_must_be_integers_and_bins_positive():
     rows = torch.tensor([[0.5, 0.5]])
     with pytest.raises(TypeError, match="`targets` must be integers.*got torch.float32.*argmax"):
         negative_log_likelihood(rows, torch.tensor([1.0]))
-    with pytest.raises(ValueError, match="`bins` must be at least 1; got 0. 15 are usual"):
-        reliability(rows, torch.tensor([1]), bins=0)
+    with pytest.raises(TypeError, match="`targets` must be integers.*got torch.complex64"):
+        reliability(rows, torch.tensor([1], dtype=torch.complex64))
+    for bins in (0, 2.5, 15.0, True):
+        text = f"`bins` must be an integer of at least 1; got {bins}. 15 are usual"
+        for measure in (reliability, expected_calibration_error):
+            with pytest.raises(ValueError, match=text):
+                measure(rows, torch.tensor([1]), bins=bins)
+
+
+def test_a_softmax_over_many_classes_in_float32_is_taken():
+    rows = torch.randn(20, 50_000, generator=torch.Generator().manual_seed(2)).softmax(-1)
+    assert negative_log_likelihood(rows, torch.zeros(20).long()) > 5

@@ -82,6 +82,14 @@ def test_shape_and_dtype_are_kept_and_no_step_is_no_change():
         torch.testing.assert_close(same, weights)
 
 
+def test_integers_give_the_default_dtype():
+    found = lognormal_process(torch.tensor([1, 4]), 1.0, 0.5, 1.0, sigma=0.0, steps=1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.tensor([1.0, 2.0]))
+    double = torch.tensor([1.0, 4.0], dtype=torch.float64)
+    assert bool((lognormal_process(double, 1e39, 0.5, 1.0, sigma=0.0, steps=1) > 0).all())
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -90,7 +98,9 @@ def test_shape_and_dtype_are_kept_and_no_step_is_no_change():
         ({"regularization": math.nan}, r"must lie in \(0, 2\).*nan"),
         ({"sigma": -0.1}, "`sigma` must be 0 or more and finite; got -0.1"),
         ({"sigma": math.inf}, "`sigma` must be 0 or more and finite; got inf"),
-        ({"m0": 0.0}, "`m0` must be positive and finite; got 0.0"),
+        ({"m0": 0.0}, "`m0` must be positive and finite, .*; got 0.0"),
+        ({"m0": 1e39}, r"`m0` must be .* finite, as a number of torch.float32 too; got 1e\+39"),
+        ({"m0": 1e-60}, "`m0` must be positive .* of torch.float32 too; got 1e-60"),
         ({"steps": -1}, "`steps` must be 0 or more; got -1"),
         ({"weights": torch.tensor([1.0, 0.0, math.nan])}, "`weights` must be.*got 2 of 3 that"),
     ],

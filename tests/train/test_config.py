@@ -1,7 +1,9 @@
 import inspect
+import re
 from dataclasses import dataclass, fields, replace
 
 import pytest
+import torch
 
 from rung.optim import LMD
 from rung.train import RECIPES, get_recipe, with_settings
@@ -47,9 +49,9 @@ def test_settings_are_typed():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"lr": 0.0}, "`lr` must be a number greater than 0; got 0.0"),
-        ({"lr": float("nan")}, "`lr` must be a number greater than 0; got nan"),
-        ({"lr": "big"}, "`lr` must be a number greater than 0; got 'big'"),
+        ({"lr": 0.0}, "`lr` must be a number greater than 0 or none; got 0.0"),
+        ({"lr": float("nan")}, "`lr` must be a number greater than 0 or none; got nan"),
+        ({"lr": "big"}, "`lr` must be a number greater than 0 or none; got 'big'"),
         ({"epochs": 0}, "`epochs` must be an integer at least 1; got 0"),
         ({"epochs": 1.5}, "`epochs` must be an integer at least 1; got 1.5"),
         ({"epochs": True}, "`epochs` must be an integer at least 1; got True"),
@@ -155,15 +157,17 @@ def test_options_of_lmd_are_those_of_the_optimizer():
     ("settings", "text"),
     [
         (["beta1=0.5"], "`beta1` and `beta2` must be given together.*beta1=0.5 and beta2=None"),
-        (["state=fp16"], "`state` must be fp32, bf16 or the name of an LNS; got 'fp16'"),
-        (["state=ladder8"], "`state` must be fp32, bf16 or the name of an LNS; got 'ladder8'"),
-        (["state=mxfp4"], "`state` must be fp32, bf16 or the name of an LNS; got 'mxfp4'"),
+        (["state=fp16"], "`state` must be .* name of an LNS without a zero.*got state='fp16'"),
+        (["state=ladder8"], "`state` must be .* an LNS without a zero.*got state='ladder8'"),
+        (["state=mxfp4"], "`state` must be .* an LNS without a zero.*got state='mxfp4'"),
+        (["state=lns8+zero"], r"`state` must be .* an LNS without a zero.*='lns8\+zero'"),
         (["parts_format=mxfp5"], "Unknown format 'mxfp5'; the formats are: .*mxfp6_e3m2"),
         (["prior=uniform"], "`prior` must be one of lognormal, exponential, gaussian, constant"),
         (["update=adam"], "`update` must be one of sign, rms; got 'adam'"),
         (["evaluate=sample"], "`evaluate` must be one of mean, median; got 'sample'"),
         (["samples=0"], "`samples` must be an integer at least 1; got 0"),
         (["sigma=-1"], "`sigma` must be a number at least 0; got -1"),
+        (["sigma=4.1"], "`sigma` must be from 0 to 4, beyond which .* float32; got sigma=4.1"),
         (["offset=0"], "`offset` must be a number greater than 0; got 0"),
         (["reach=0"], "`reach` must be a number greater than 0 or none; got 0"),
     ],
@@ -171,6 +175,18 @@ def test_options_of_lmd_are_those_of_the_optimizer():
 def test_wrong_options_of_lmd_are_refused(settings, text):
     with pytest.raises(ValueError, match=text):
         with_settings(digits("lmd"), settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sigma", 5.0), ("state", "lns8+zero"), ("state", "fp16"), ("parts_format", "mxfp5")],
+)
+def test_options_of_lmd_are_refused_in_the_optimizers_words(name, value):
+    weight = torch.nn.Parameter(torch.arange(1.0, 5.0))
+    with pytest.raises(ValueError, match=f"{name}={value}|{value!r}".replace("+", r"\+")) as own:
+        LMD([weight], **{name: value})
+    with pytest.raises(ValueError, match=f"^{re.escape(str(own.value))}$"):
+        LMDOptions(**{name: value})
 
 
 def test_medians_may_be_codes():

@@ -249,6 +249,14 @@ def test_a_classifier_of_images_gets_its_posterior_scored(tmp_path):
     assert found["loss"] != found["mean"]["loss"] != found["median"]["loss"]
 
 
+def test_the_posterior_of_the_largest_seed_is_scored_too(tmp_path):
+    from rung.train import get_recipe, with_settings
+
+    config = replace(get_recipe("digits-mlp").configure("lmd"), epochs=1, threads=1, seed=2**62)
+    config = with_settings(config, ["train_examples=64"])
+    assert 0 < run(config, tmp_path / "run")["posterior"]["metric"] <= 1
+
+
 def test_other_optimizers_and_tasks_have_no_posterior(tiny, tmp_path):
     assert "posterior" not in run(tiny("lmd", epochs=1), tmp_path / "text")
     assert "posterior" not in run(tiny("adamw", epochs=1), tmp_path / "adamw")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rung.tensor import CodedTensor
-from rung.train import loop, run
+from rung.train import loop, optimizers, run
 from rung.train.checkpoint import load_checkpoint
 from rung.train.config import OPTIMIZERS
 
@@ -150,6 +150,32 @@ def test_a_finished_run_can_be_resumed_and_prolonged(tiny, tmp_path):
     assert longer["time"]["steps"] == 18
     run(replace(config, epochs=3), tmp_path / "whole")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "constant"])
+def test_a_prolonged_run_keeps_the_rate_that_lmd_has_chosen(tiny, tmp_path, schedule, monkeypatch):
+    # LMD's own rule is the same for all runs of fewer than 400 steps.
+    monkeypatch.setattr(optimizers, "default_lr", lambda steps: 0.3 / steps)
+    config = tiny("lmd", epochs=1, schedule=schedule)
+    assert config.lr is None
+    out = tmp_path / "run"
+    run(config, out)
+    rate = json.loads((out / "config.json").read_text())["lr"]
+    assert rate == 0.3 / 6
+    longer = run(replace(config, epochs=2), out, resume=True)
+    assert longer["time"]["steps"] == 12
+    record = json.loads((out / "config.json").read_text())
+    assert (record["lr"], record["epochs"]) == (rate, 2)
+    # The same as if this rate had been given.
+    run(replace(config, epochs=2, lr=rate), tmp_path / "whole")
+    assert_same_run(out, tmp_path / "whole")
+
+
+def test_another_optimizer_is_refused_where_lmd_would_choose_the_rate(tiny, tmp_path):
+    out = tmp_path / "run"
+    run(tiny("sgd", epochs=1), out)
+    with pytest.raises(ValueError, match="optimizer is 'sgd' in the checkpoint and 'lmd' here"):
+        run(tiny("lmd", epochs=1), out, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_the_command_of_a_cell_makes_the_same_configuration(grid, monkeypatch):
         ({"lrs": ()}, "`lr` must list at least one value; got none"),
         ({"seeds": ()}, "`seed` must list at least one value; got none"),
         ({"lrs": (0.1, 0.1)}, "`lr` must list every value once; got 0.1 2 times"),
-        ({"lrs": (0.1, -1.0)}, "`lr` must be a number greater than 0; got -1.0"),
+        ({"lrs": (0.1, -1.0)}, "`lr` must be a number greater than 0 or none; got -1.0"),
         ({"seeds": (0, -1)}, "`seed` must be an integer in .*; got -1"),
         ({"bits": (16, 33)}, "`bits` must be .* to 16 for optimizer 'sgd', or 32 .*; got 33"),
         ({"epochs": 0}, "`epochs` must be an integer at least 1; got 0"),
@@ -238,6 +238,36 @@ def test_an_interrupted_sweep_goes_on_from_the_checkpoint(grid, tmp_path):
     broken = sweep(grid(), tmp_path / "broken", display=display)
     assert len(display.steps) == 3
     whole = sweep(grid(), tmp_path / "whole")
+    for one, other in zip(broken["cells"], whole["cells"], strict=True):
+        assert (one["final"], one["loss"]) == (other["final"], other["loss"])
+
+
+def test_a_sweep_with_lmds_own_rate_can_be_repeated(grid, tmp_path):
+    out = tmp_path / "out"
+    first = sweep(grid("lmd", seeds=(0, 1)), out)
+    assert [row["lr"] for row in first["cells"]] == [None, None]
+    before, display = files(out), Recorder()
+    assert sweep(grid("lmd", seeds=(0, 1)), out, display=display) == first
+    assert files(out) == before
+    assert "2 of 2 runs have ended already" in display.lines
+    (folder,) = (path for path in out.iterdir() if path.name.endswith("seed1"))
+    config = json.loads((folder / "config.json").read_text())
+    config["options"]["sigma"] = 0.3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"another configuration: sigma is 0.3 there and 0.05 h"):
+        sweep(grid("lmd", seeds=(0, 1)), out)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_an_interrupted_sweep_with_lmds_own_rate_goes_on(grid, tmp_path, schedule):
+    chosen = grid("lmd", seeds=(0, 1), schedule=schedule, epochs=2)
+    display = Recorder(at=15, act=lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        sweep(chosen, tmp_path / "broken", display=display)
+    display = Recorder()
+    broken = sweep(chosen, tmp_path / "broken", display=display)
+    assert len(display.steps) == 9
+    whole = sweep(chosen, tmp_path / "whole")
     for one, other in zip(broken["cells"], whole["cells"], strict=True):
         assert (one["final"], one["loss"]) == (other["final"], other["loss"])
 

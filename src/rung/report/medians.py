@@ -55,6 +55,8 @@ def shown_names(moments: list[dict[str, Any]]) -> list[str]:
     if len(names) <= MOST_TENSORS:
         return names
     last = len(names) - 1
+    # As the run chose which tensors to record; nothing of it is imported, for a report is made from
+    # a run's folder alone.
     return [names[round(i * last / (MOST_TENSORS - 1))] for i in range(MOST_TENSORS)]
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Sums of float32 or bfloat16 probabilities over many classes miss 1 by a little.
-_SUM_TOLERANCE = 1e-2
+# Sums of float32 probabilities over many classes miss 1 by a little; those of bfloat16 by so much
+# that likelihoods of theirs mean little.
+_SUM_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ def negative_log_likelihood(probabilities: Tensor, targets: Tensor) -> float:
     """Mean of -ln p(target): the cross entropy, from probabilities.
 
     Args:
-        probabilities: p, shape (..., classes), floating, each row summing to 1.
+        probabilities: p, shape (..., classes), floating, each row summing to 1 within 1e-4, as a
+            softmax in float32 or float64 does and one in bfloat16 or float16 may not.
         targets: Shape (...), integers from 0 to classes - 1.
 
     Returns:
@@ -37,7 +39,7 @@ def negative_log_likelihood(probabilities: Tensor, targets: Tensor) -> float:
 
     Raises:
         ValueError: Shapes that don't fit, no predictions, a value that is no probability, rows
-            that don't sum to 1, or a target beyond the classes.
+            that don't sum to 1 within 1e-4, or a target beyond the classes.
         TypeError: Targets that aren't integers.
 
     Example:
@@ -59,21 +61,21 @@ def reliability(
     Args:
         probabilities: As for `negative_log_likelihood`.
         targets: Likewise.
-        bins: n, at least 1.
+        bins: n, an integer of at least 1.
 
     Returns:
         One entry for each bin, empty ones included.
 
     Raises:
-        ValueError: As `negative_log_likelihood`; `bins` below 1.
+        ValueError: As `negative_log_likelihood`; `bins` that are no integer, or below 1.
         TypeError: Targets that aren't integers.
 
     References:
         Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks",
         arXiv:1706.04599, 2017, section 2.
     """
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1; got {bins}. 15 are usual.")
+    if not isinstance(bins, int) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(f"`bins` must be an integer of at least 1; got {bins}. 15 are usual.")
     rows, wanted = _checked(probabilities, targets)
     confidence, predicted = rows.max(dim=1)
     right = (predicted == wanted).double()
@@ -141,7 +143,7 @@ def _checked(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             "`probabilities` must hold at least one prediction; got shape "
             f"{tuple(probabilities.shape)}. Leave an empty set out."
         )
-    if targets.is_floating_point() or targets.dtype == torch.bool:
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise TypeError(
             f"`targets` must be integers, the classes' numbers; got {targets.dtype}. "
             "For one-hot rows pass targets.argmax(-1)."
@@ -158,8 +160,9 @@ def _checked(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     worst = float((rows.sum(1) - 1).abs().max())
     if worst > _SUM_TOLERANCE:
         raise ValueError(
-            f"`probabilities` must sum to 1 over the last dimension; got a sum {worst:g} away "
-            "from it. Pass logits through softmax first."
+            f"`probabilities` must sum to 1 over the last dimension, within {_SUM_TOLERANCE:g}; "
+            f"got a sum {worst:g} away from it. Pass logits through softmax first, in float32 or "
+            "float64."
         )
     if bool((wanted < 0).any()) or bool((wanted >= rows.shape[1]).any()):
         raise ValueError(

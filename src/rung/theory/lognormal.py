@@ -24,7 +24,7 @@ def lognormal_process(
 
     Args:
         weights: w+ or w- to start from, any shape, positive and finite; elements are independent.
-        m0: Scale of the log-normal prior, positive.
+        m0: Scale of the log-normal prior, positive and within the range of the weights' dtype.
         lr: Learning rate; 0 < lr * regularization < 2.
         regularization: lam, the prior's weight.
         sigma: Standard deviation of one step's noise in ln w, 0 or more.
@@ -32,7 +32,8 @@ def lognormal_process(
         generator: Source of eps, on the weights' device; None: torch's own.
 
     Returns:
-        The weights after the steps, of the shape and dtype given.
+        The weights after the steps, of the shape given; of the dtype given if that is floating,
+        of torch's default dtype for integers.
 
     Raises:
         ValueError: A weight or a number out of its range.
@@ -44,8 +45,9 @@ def lognormal_process(
     Source: the regularizer of docs/lmd.md for a log-normal prior; the process is ours.
     """
     keep = _kept_share(lr, regularization, sigma)
-    if not 0 < m0 < math.inf:
-        raise ValueError(f"`m0` must be positive and finite; got {m0}.")
+    dtype = weights.dtype if weights.is_floating_point() else torch.get_default_dtype()
+    if not 0 < float(torch.tensor(m0, dtype=torch.float64).to(dtype)) < math.inf:
+        raise ValueError(f"`m0` must be positive and finite, as a number of {dtype} too; got {m0}.")
     if steps < 0:
         raise ValueError(f"`steps` must be 0 or more; got {steps}.")
     positive = (weights > 0) & torch.isfinite(weights)

@@ -84,7 +84,7 @@ class Config:
     lr: Positive | None
     """Learning rate of the weights; for Madam the typical change of ln|W| per step, for LNS-Madam
     of log2|W|, for LMD of ln m of both medians. None, with LMD only: what LMD takes for the run's
-    number of steps."""
+    number of steps; a resumed run keeps what it began with."""
     epochs: Count
     """Passes over the training data."""
     schedule: Schedule

@@ -21,7 +21,14 @@ from rung.train.measure import all_finite, diagnose
 from rung.train.medians import medians_record
 from rung.train.predictive import posterior_record
 from rung.train.records import config_record, summary_record
-from rung.train.session import Session, build, check_same_run, from_tree, to_tree
+from rung.train.session import (
+    Session,
+    build,
+    check_same_run,
+    from_tree,
+    to_tree,
+    with_rate_of,
+)
 
 _SKIPS_IN_A_ROW = 10
 
@@ -65,8 +72,12 @@ def run(
     with own_process_state(device, config.threads):
         task = recipe.build(config)
         display.line(f"data: {task.source}")
+        checkpoint = _checkpoint(folder, display) if resume else None
+        if checkpoint is not None:
+            config = with_rate_of(config, checkpoint[1])
         session = build(config, task, device)
-        metrics_bytes = _restore(session, folder, resume, display)
+        metrics_bytes = _restore(session, checkpoint, display) if checkpoint is not None else 0
+        del checkpoint
         record = config_record(session, command)
         folder.begin(record, metrics_bytes)
         if session.stored:
@@ -233,13 +244,20 @@ def _save(session: Session, folder: RunFolder) -> None:
     save_checkpoint(folder.checkpoint, *to_tree(session, folder.metrics_bytes()))
 
 
-def _restore(session: Session, folder: RunFolder, resume: bool, display: Display) -> int:
-    if not resume:
-        return 0
+def _checkpoint(
+    folder: RunFolder, display: Display
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Tree and header of a folder's checkpoint; None before the first one."""
     if not folder.checkpoint.exists():
         display.line(f"no checkpoint in {folder.path} yet: starting at step 0")
-        return 0
-    tree, header = load_checkpoint(folder.checkpoint)
+        return None
+    return load_checkpoint(folder.checkpoint)
+
+
+def _restore(
+    session: Session, checkpoint: tuple[dict[str, Any], dict[str, Any]], display: Display
+) -> int:
+    tree, header = checkpoint
     check_same_run(session, header)
     metrics_bytes = from_tree(session, tree)
     display.line(f"resumed at step {session.counters.step}, epoch {session.counters.epoch + 1}")

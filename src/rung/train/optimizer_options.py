@@ -15,6 +15,8 @@ Prior = Literal["lognormal", "exponential", "gaussian", "constant"]
 Direction = Literal["sign", "rms"]
 Point = Literal["mean", "median"]
 
+_LARGEST_SIGMA = 4.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SGDOptions:
@@ -167,7 +169,7 @@ class LMDOptions:
     reach: Positive | None = None
     """Without betas: how far ln m moves while a gradient is remembered; none: 5 times lr."""
     sigma: NonNegative = 0.05
-    """Standard deviation of ln w+ and ln w-; 0 draws no noise."""
+    """Standard deviation of ln w+ and ln w-, at most 4; 0 draws no noise."""
     prior: Prior = "lognormal"
     """Distribution of w+ and w- that the regularizer comes from."""
     regularization: NonNegative | None = None
@@ -188,9 +190,11 @@ class LMDOptions:
     evaluate: Point = "mean"
     """Weights between steps, which evaluations and exports take."""
     state: str = "fp32"
-    """How medians and momenta are stored: fp32, bf16, or the medians as codes of an LNS."""
+    """How medians and momenta are stored: fp32, bf16, or the medians as codes of an LNS without a
+    zero."""
     parts_format: str | None = None
-    """Format in which w+ and w- are rounded, each for itself, before they are subtracted."""
+    """Format in which w+ and w- are rounded, each for itself, before they are subtracted; layers
+    then take that difference as it is."""
     additive_lr: Positive = 0.008
     """Learning rate of AdamW, which trains norm gains and biases."""
     clip_norm: Positive | None = None
@@ -203,10 +207,16 @@ class LMDOptions:
                 "`beta1` and `beta2` must be given together, or neither of them; got "
                 f"beta1={self.beta1} and beta2={self.beta2}. Give the other one too."
             )
-        if self.state not in ("fp32", "bf16") and not _is_lns(self.state):
+        # LMD says the same, in these words, but only once data and model are there.
+        if self.sigma > _LARGEST_SIGMA:
             raise ValueError(
-                f"`state` must be fp32, bf16 or the name of an LNS; got {self.state!r}. Choose, "
-                "for example, lns16."
+                "`sigma` must be from 0 to 4, beyond which exp(sigma * eps) overflows float32; got "
+                f"sigma={self.sigma}."
+            )
+        if self.state not in ("fp32", "bf16") and not _is_lns_without_zero(self.state):
+            raise ValueError(
+                "`state` must be one of 'fp32', 'bf16' or the name of an LNS without a zero, such "
+                f"as 'lns16' or 'lns8'; got state={self.state!r}."
             )
         if self.parts_format is not None:
             formats.get(self.parts_format)
@@ -217,11 +227,12 @@ OptimizerOptions = (
 )
 
 
-def _is_lns(name: str) -> bool:
+def _is_lns_without_zero(name: str) -> bool:
     try:
-        return isinstance(formats.get(name), LNS)
+        found = formats.get(name)
     except ValueError:
         return False
+    return isinstance(found, LNS) and not found.zero
 
 
 def require_lns(field: str, name: str) -> LNS:

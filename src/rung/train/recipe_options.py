@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from rung.train.fields import Count, Fraction, NonNegative, Pixels, Positive, Range, check_fields
 
 _Steps = Annotated[int, Range(low=0)]
+# Ids of 16 bits.
+_Vocabulary = Annotated[int, Range(low=1, high=2**16)]
 
 GPTName = Literal["gpt_micro", "gpt_mini", "gpt_baby", "gpt_half", "gpt2"]
 ViTName = Literal["vit_digits", "vit_tiny", "vit_small"]
@@ -195,7 +197,7 @@ class GPTOptions(WindowOptions):
 class TokenFileOptions(GPTOptions):
     """Options of the GPT on files of token ids."""
 
-    vocabulary_size: Count | None = None
+    vocabulary_size: _Vocabulary | None = None
     """Number of token ids; none: what meta.pkl beside the files says, else GPT-2's 50,304."""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -167,6 +167,17 @@ def from_tree(session: Session, tree: dict[str, Any]) -> int:
     session.counters = Counters(**tree["counters"])
     metrics_bytes: int = tree["metrics_bytes"]
     return metrics_bytes
+
+
+def with_rate_of(config: Config, header: dict[str, Any]) -> Config:
+    """The configuration with the learning rate of its checkpoint, where LMD is to choose one.
+
+    It chooses by the number of steps, which is another when a run is prolonged.
+    """
+    theirs = header["config"]
+    if config.lr is not None or theirs.get("optimizer") != config.optimizer:
+        return config
+    return replace(config, lr=theirs["lr"])
 
 
 def check_same_run(session: Session, header: dict[str, Any]) -> None:

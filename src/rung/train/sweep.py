@@ -162,6 +162,9 @@ def _ended(folder: Path, config: Config) -> dict[str, Any] | None:
         return None
     recorded = _read(folder / "config.json")
     expected = json.loads(json.dumps(fingerprint(config) | {"epochs": config.epochs}))
+    if config.lr is None:
+        # The run has written which one LMD took; epochs and settings are compared anyway.
+        del expected["lr"]
     for name, value in expected.items():
         places = (recorded, recorded.get("options") or {}, recorded.get("layers") or {})
         found = [place[name] for place in places if isinstance(place, dict) and name in place]

@@ -63,6 +63,58 @@ def test_grey_palette_and_transparent_images_become_rgb(folder):
         assert (image_folder(folder, 4).train_images[0] == 255).all()
 
 
+@pytest.mark.parametrize(("suffix", "order"), [("png", "<"), ("tif", "<"), ("tif", ">")])
+def test_of_16_bits_of_grey_the_upper_8_are_kept(folder, suffix, order):
+    (folder / "train" / "a" / "2.png").unlink()
+    path = folder / "train" / "a" / f"2.{suffix}"
+    levels = np.array([[0, 255, 256, 32768], [65279, 65280, 65535, 128]] * 2, f"{order}u2")
+    mode = "I;16" if order == "<" else "I;16B"
+    pil.frombytes(mode, (4, 4), levels.tobytes()).save(path)
+    with pil.open(path) as image:
+        assert image.mode == mode
+    found = image_folder(folder, 4).train_images[0]
+    assert found[0, :2].tolist() == [[0, 0, 1, 128], [254, 255, 255, 0]]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_32_bit_grey_is_refused_by_name(folder, mode):
+    pil.new(mode, (4, 4), 3).save(folder / "train" / "a" / "2.tif")
+    text = rf"a/2\.tif must have 8 or 16 bits a channel; got Pillow's mode '{mode}'.*8-bit grey"
+    with pytest.raises(DataError, match=text):
+        image_folder(folder, 4)
+
+
+@pytest.mark.parametrize("shape", [(13, 31), (31, 13), (5, 8), (40, 9), (9, 9), (4, 6)])
+def test_the_crop_is_that_of_the_image_resized_whole(folder, shape):
+    # Smooth, so that what Pillow rounds between its two passes is no more than a level.
+    down, across = np.mgrid[: shape[0], : shape[1]]
+    pixels = np.stack([120 + 100 * np.sin(down / 3), 3 * across + down, 2 * down], axis=2)
+    save(folder / "train" / "a" / "2.png", pixels)
+    size = tuple(max(7, round(length * 7 / min(shape))) for length in shape[::-1])
+    left, top = ((length - 7) // 2 for length in size)
+    with pil.open(folder / "train" / "a" / "2.png") as image:
+        whole = image.resize(size, pil.Resampling.BICUBIC).crop((left, top, left + 7, top + 7))
+    found = image_folder(folder, 7).train_images[0].permute(1, 2, 0).int()
+    assert int((found - torch.from_numpy(np.array(whole)).int()).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1)])
+def test_an_extreme_shape_is_never_resized_whole(folder, shape, monkeypatch):
+    save(folder / "train" / "a" / "2.png", plain(77, *shape))
+    made = []
+    resize = pil.Image.resize
+
+    def note(image, size, *rest, **options):
+        made.append(size)
+        return resize(image, size, *rest, **options)
+
+    monkeypatch.setattr(pil.Image, "resize", note)
+    assert (image_folder(folder, 24).train_images[0] == 77).all()
+    assert set(made) == {(24, 24)}
+
+
 def test_an_image_is_turned_as_its_camera_says(folder):
     pixels = np.zeros((4, 4, 3))
     pixels[0] = 255

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from rung.train import get_recipe, with_settings
 from rung.train.data import DataError, random_windows, token_files
 
 
@@ -89,6 +90,8 @@ def test_a_meta_file_that_is_damaged_or_runs_code_is_refused(tmp_path):
         (pickle.dumps({"vocab_size": print}), "pickled dictionary of plain values; got.*print"),
         (pickle.dumps({"size": 3}), "must state `vocab_size`, an integer .*; got None"),
         (pickle.dumps({"vocab_size": 0}), "must state `vocab_size`, an integer .*; got 0"),
+        (pickle.dumps({"vocab_size": 65537}), "integer from 1 to 65536; got 65537. Give --set"),
+        (pickle.dumps({"vocab_size": 10**12}), "integer from 1 to 65536; got 1000000000000"),
     ):
         (tmp_path / "meta.pkl").write_bytes(content)
         with pytest.raises(DataError, match=text):
@@ -101,3 +104,13 @@ def test_a_number_of_training_tokens_that_is_not_there_is_refused(tmp_path, coun
     assert len(token_files(tmp_path, 65536, train_tokens=4).train) == 4
     with pytest.raises(ValueError, match=rf"`train_tokens` must lie in 1\.\.6.*got {count}"):
         token_files(tmp_path, 65536, train_tokens=count)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 65537, 10**12])
+def test_a_vocabulary_that_16_bits_cant_name_is_refused_before_anything_is_read(tmp_path, size):
+    text = rf"`vocabulary_size` must lie in 1\.\.65536.*; got {size}. Give the tokenizer's"
+    with pytest.raises(ValueError, match=text):
+        token_files(tmp_path / "nowhere", size)
+    text = rf"`vocabulary_size` must be an integer in \[1, 65536\] or none; got {size}"
+    with pytest.raises(ValueError, match=text):
+        with_settings(get_recipe("tokens-gpt").configure("adamw"), [f"vocabulary_size={size}"])

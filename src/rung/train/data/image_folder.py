@@ -29,8 +29,8 @@ def image_folder(data_dir: str | Path, side: int, memory_gib: float = 8.0) -> Im
     """Read images from one folder a class; all of them are decoded at once and stay in memory.
 
     So a damaged image is found before training begins. An image is turned as its camera says,
-    made RGB, resized (bicubic) until its shorter side has ``side`` pixels, and cropped to the
-    square in the middle.
+    made RGB (of 16-bit grey the upper 8 bits), resized (bicubic) until its shorter side has
+    ``side`` pixels, and cropped to the square in the middle.
 
     Args:
         data_dir: Folder with ``train`` and ``val`` (or ``test``, or ``valid``), each with a folder
@@ -44,8 +44,8 @@ def image_folder(data_dir: str | Path, side: int, memory_gib: float = 8.0) -> Im
 
     Raises:
         DataError: A folder is missing or has no classes, a class has no images, the test part has
-            a class that the training part lacks, an image can't be decoded, or they need more
-            memory than allowed.
+            a class that the training part lacks, an image can't be decoded or has 32 bits a
+            pixel of one channel, or they need more memory than allowed.
         ImportError: Pillow is not installed; the text names the pip command.
     """
     pillow = require("PIL.Image")
@@ -145,16 +145,38 @@ def _decode(pillow: Any, path: Path, side: int) -> _Pixels:
     ops = require("PIL.ImageOps")
     try:
         with pillow.open(path) as opened:
-            image = ops.exif_transpose(opened).convert("RGB")
-        width, height = image.size
-        short = min(width, height)
-        size = (max(side, round(width * side / short)), max(side, round(height * side / short)))
-        if image.size != size:
-            image = image.resize(size, pillow.Resampling.BICUBIC)
+            image = _as_rgb(pillow, ops.exif_transpose(opened), path)
+        return np.asarray(_middle(image, side, pillow.Resampling.BICUBIC))
+    except DataError:
+        raise
     # Decoders of damaged files raise nearly anything, DecompressionBombError among it.
     except Exception as error:
         raise DataError(
             f"{path} must be an image that Pillow can decode; got: {error}. Replace or remove it."
         ) from error
+
+
+def _as_rgb(pillow: Any, image: Any, path: Path) -> Any:
+    """8 bits a channel; Pillow would clip what has more."""
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{path} must have 8 or 16 bits a channel; got Pillow's mode {image.mode!r}, 32-bit "
+            "numbers whose range nothing tells. Save it as 8-bit grey or RGB, or remove it."
+        )
+    if image.mode.startswith("I;16"):
+        # The upper 8 bits, which Pillow takes of 16-bit colour too.
+        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _middle(image: Any, side: int, bicubic: Any) -> Any:
+    """The square in the middle of the image, had it been resized to a shorter side of `side`."""
+    width, height = image.size
+    short = min(width, height)
+    size = (max(side, round(width * side / short)), max(side, round(height * side / short)))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    return np.asarray(image.crop((left, top, left + side, top + side)))
+    # In one go, for of a long image most would be resized for nothing: 1 x 60,000 pixels made
+    # gigabytes.
+    across, along = width / size[0], height / size[1]
+    right, bottom = min((left + side) * across, width), min((top + side) * along, height)
+    return image.resize((side, side), bicubic, (left * across, top * along, right, bottom))

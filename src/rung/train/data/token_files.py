@@ -14,6 +14,8 @@ from rung.train.data.tokens import TokenData
 
 # GPT-2's 50,257 tokens, filled up to a multiple of 64 as nanoGPT does.
 _DEFAULT_VOCABULARY = 50_304
+# Files of 16 bits a token hold no more ids.
+_LARGEST_VOCABULARY = 2**16
 _ORIGIN = (
     "train.bin and val.bin, 16-bit token ids as a prepare.py of github.com/karpathy/nanoGPT writes "
     "them"
@@ -32,8 +34,8 @@ def token_files(
     Args:
         data_dir: Folder with ``train.bin`` and ``val.bin``: unsigned 16-bit ids, little-endian,
             nothing else.
-        vocabulary_size: Number of ids. None takes ``vocab_size`` of ``meta.pkl``, where the
-            folder has one, else 50,304.
+        vocabulary_size: Number of ids, 1 to 65,536. None takes ``vocab_size`` of ``meta.pkl``,
+            where the folder has one, else 50,304.
         train_tokens: Keep only the first so many training tokens; None keeps all.
 
     Returns:
@@ -42,9 +44,15 @@ def token_files(
 
     Raises:
         DataError: A file is missing, empty, of odd length or holds an id beyond the vocabulary;
-            ``meta.pkl`` is damaged or states no size.
-        ValueError: ``train_tokens`` is below 1 or more than there are.
+            ``meta.pkl`` is damaged or states no size from 1 to 65,536.
+        ValueError: ``vocabulary_size`` is out of its range; ``train_tokens`` is below 1 or more
+            than there are.
     """
+    if vocabulary_size is not None and not 1 <= vocabulary_size <= _LARGEST_VOCABULARY:
+        raise ValueError(
+            f"`vocabulary_size` must lie in 1..{_LARGEST_VOCABULARY}, the ids that 16 bits hold; "
+            f"got {vocabulary_size}. Give the tokenizer's size, or leave it out."
+        )
     folder = existing_folder(data_dir, _ORIGIN)
     size, said_by = vocabulary_size, "vocabulary_size"
     if size is None:
@@ -115,9 +123,9 @@ def _vocabulary_size(folder: Path) -> tuple[int, str]:
         raise DataError(
             f"{path} must be a pickled dictionary of plain values; got: {error}. Get {_ORIGIN}."
         ) from error
-    if type(size) is not int or size < 1:
+    if type(size) is not int or not 1 <= size <= _LARGEST_VOCABULARY:
         raise DataError(
-            f"{path} must state `vocab_size`, an integer of at least 1; got {size!r}. "
-            "Give --set vocabulary_size=N instead."
+            f"{path} must state `vocab_size`, an integer from 1 to {_LARGEST_VOCABULARY}; got "
+            f"{size!r}. Give --set vocabulary_size=N instead."
         )
     return size, "meta.pkl"
