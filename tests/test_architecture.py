@@ -99,5 +99,7 @@ def test_a_missing_extra_names_the_pip_command():
 def test_only_known_extras_can_be_required():
     from rung.extras import require
 
-    with pytest.raises(ValueError, match=r"must belong to an extra of Rung \(PIL, jinja2, .*; got 'os'"):
+    with pytest.raises(
+        ValueError, match=r"must belong to an extra of Rung \(PIL, jinja2, .*; got 'os'"
+    ):
         require("os")
