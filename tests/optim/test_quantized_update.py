@@ -374,10 +374,10 @@ def test_bad_arguments_are_refused():
         QuantizedUpdate(net.parameters(), "lns16")
     with pytest.raises(TypeError, match="must not be a QuantizedUpdate already: .*by `formats`"):
         QuantizedUpdate(QuantizedUpdate(sgd, None), "lns16")
-    with pytest.raises(ValueError, match="Unknown format 'int8'"):
-        QuantizedUpdate(sgd, "int8")
-    with pytest.raises(ValueError, match="Unknown format 'int8'"):
-        QuantizedUpdate(sgd, None, formats={net[0].weight: "int8"})
+    with pytest.raises(ValueError, match="Unknown format 'int7'"):
+        QuantizedUpdate(sgd, "int7")
+    with pytest.raises(ValueError, match="Unknown format 'int7'"):
+        QuantizedUpdate(sgd, None, formats={net[0].weight: "int7"})
     with pytest.raises(ValueError, match="`rounding` must be one of 'nearest', 'stochastic'; got"):
         QuantizedUpdate(sgd, "lns16", rounding="down")
     match = "keys of `formats` must be parameters of the optimizer; got "
