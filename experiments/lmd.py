@@ -156,9 +156,9 @@ BACKWARD = {
 EXPERIMENTS = {
     **{f"tune-{budget}": tuning(budget) for budget in BUDGETS if budget != "vit-long"},
     **{f"lmd-{budget}": comparison(budget) for budget in BUDGETS},
-    "lmd-ablation": variants("chars-short", ABLATION),
+    "lmd-ablation": variants("chars-short", ABLATION, seeds=[0]),
     "lmd-storage": variants("chars-short", STORAGE, seeds=[0]),
-    "lmd-four-bits": variants("chars-short", FOUR_BITS),
+    "lmd-four-bits": variants("chars-short", FOUR_BITS, seeds=[0]),
     "lmd-backward": variants("chars-short", BACKWARD, seeds=[0]),
     "adamw-four-bits": variants(
         "chars-short",
