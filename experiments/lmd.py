@@ -100,7 +100,9 @@ def comparison(budget: str) -> dict:
     }
     runs["LMD, default lr, float32"] = ["--optimizer", "lmd"]
     seeds = [0] if budget == "vit-long" else SEEDS
-    return {"recipe": recipe, "runs": runs, "common": common, "seeds": seeds}
+    few = {label: [0] for label in runs if budget == "vit-short" and "float32" not in label}
+    result = {"recipe": recipe, "runs": runs, "common": common, "seeds": seeds}
+    return result | {"seeds_of": few}
 
 
 def variants(
