@@ -185,15 +185,15 @@ def test_an_exception_leaves_everything_as_it_was(trained, state, error):
     def closure():
         calls.append(loss_of(model, optimizer))
         if len(calls) == 2:
-            raise error
+            raise error("stopped inside")
         return calls[0]
 
-    with pytest.raises(error):
+    with pytest.raises(error, match="stopped inside"):
         optimizer.step(closure)
     assert_same(before, snapshot(model, optimizer))
     for block in (optimizer.sampled, optimizer.evaluated, lambda: optimizer.evaluated("sample")):
-        with pytest.raises(error), block():
-            raise error
+        with pytest.raises(error, match="stopped inside"), block():
+            raise error("stopped inside")
         assert not optimizer.sampling
         assert_same(before, snapshot(model, optimizer))
     # And training goes on as if nothing had been.

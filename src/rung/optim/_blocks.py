@@ -138,7 +138,7 @@ class BlockOptimizer(MultiplicativeOptimizer):
         """
         marks = self.__dict__.setdefault("_marks", {})
         for _, param in self._weights():
-            if marks.get(param) == _mark(param):
+            if marks.get(param) == mark_of(param):
                 continue
             found = param.detach().clone()
             self._restore([param])
@@ -168,9 +168,9 @@ class BlockOptimizer(MultiplicativeOptimizer):
             for group, param in self._weights():
                 if param in chosen:
                     self._write_point(group, param, group["evaluate"])
-                    marks[param] = _mark(param)
+                    marks[param] = mark_of(param)
 
 
-def _mark(param: Tensor) -> tuple[int, int]:
+def mark_of(param: Tensor) -> tuple[int, int]:
     """Torch's count of writes, and the place of the numbers: ``param.data = x`` is not counted."""
     return param._version, param.data_ptr()

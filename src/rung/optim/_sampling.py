@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rung.optim._base import Group, all_finite, check_range
-from rung.optim._blocks import BlockOptimizer, Draw, _mark
+from rung.optim._blocks import BlockOptimizer, Draw, mark_of
 from rung.optim._ranks import average_over_ranks, on_any_rank, several
 
 
@@ -208,7 +208,7 @@ class SamplingOptimizer(BlockOptimizer):
     def _mark_written(self, param: Tensor) -> None:
         """A leaf's update has put a parameter to its new point."""
         self._written.add(param)
-        self.__dict__.setdefault("_marks", {})[param] = _mark(param)
+        self.__dict__.setdefault("_marks", {})[param] = mark_of(param)
 
     def _forget(self) -> None:
         self._taken, self._spoiled = 0, False

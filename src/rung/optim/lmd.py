@@ -229,8 +229,9 @@ class LMD(SamplingOptimizer):
         """As in the base class; refuses medians that aren't positive before it loads anything.
 
         Raises:
-            ValueError: Medians that are negative, zero, NaN or infinite; other numbers that are not
-                finite; the state of another algorithm.
+            ValueError: Medians that are negative, zero, NaN or infinite; codes beyond their format;
+                other numbers that are not finite; vectors that are missing or of another shape; the
+                state of another algorithm.
             RuntimeError: Inside a block of `sampled` or `evaluated`.
         """
         self._require_outside("load_state_dict()")
