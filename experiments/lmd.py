@@ -13,7 +13,6 @@ the rate that it takes by itself.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from runs import ROOT, main
@@ -82,42 +81,24 @@ def flags(budget: str, name: str) -> list[str]:
 
 
 def comparison(budget: str) -> dict:
-    """Three tuned optimizers in several formats, and LMD with its own rate.
-
-    Long runs are in float32 and without Madam; of digits-vit in fewer bits there are those that
-    say most.
-    """
+    """Three tuned optimizers, and LMD at its own rate, in several formats; long runs in float32."""
     recipe, common = BUDGETS[budget]
-    short = budget.endswith("short")
-    formats = tuple(FORMATS) if short else ("float32",)
-    left_out = set() if short else {("Madam", "float32")}
-    if budget == "vit-short":
-        left_out |= {("Madam", name) for name in FORMATS if name != "float32"}
-        left_out |= {("AdamW", "MXFP6-E2M3"), ("AdamW", "MXFP6-E3M2")}
+    formats = tuple(FORMATS) if budget.endswith("short") else ("float32",)
     rules = {name: flags(budget, name) for name in TRIALS}
     runs = {
         f"{rule}, {name}": [*given, *FORMATS[name]]
         for name in formats
         for rule, given in rules.items()
-        if (rule, name) not in left_out
     }
     runs["LMD, default lr, float32"] = ["--optimizer", "lmd"]
-    seeds = [0] if budget == "vit-long" else SEEDS
-    few = {label: [0] for label in runs if budget == "vit-short" and "float32" not in label}
-    result = {"recipe": recipe, "runs": runs, "common": common, "seeds": seeds}
-    return result | {"seeds_of": few}
+    return {"recipe": recipe, "runs": runs, "common": common, "seeds": SEEDS}
 
 
-def variants(
-    budget: str,
-    runs: dict[str, list[str]],
-    optimizer: str = "LMD",
-    seeds: Sequence[int] = tuple(SEEDS),
-) -> dict:
+def variants(budget: str, runs: dict[str, list[str]], optimizer: str = "LMD") -> dict:
     """Changes of one tuned optimizer."""
     recipe, common = BUDGETS[budget]
     changed = {label: [*flags(budget, optimizer), *change] for label, change in runs.items()}
-    return {"recipe": recipe, "runs": changed, "common": common, "seeds": list(seeds)}
+    return {"recipe": recipe, "runs": changed, "common": common, "seeds": SEEDS}
 
 
 def setting(*pairs: str) -> list[str]:
@@ -166,12 +147,12 @@ if tuned("chars-short").exists():
         k: v for k, v in FOUR_BITS.items() if not any("sigma" in f or "parts" in f for f in v)
     }
     EXPERIMENTS |= {
-        "lmd-ablation": variants("chars-short", ABLATION, seeds=[0]),
-        "lmd-storage": variants("chars-short", STORAGE, seeds=[0]),
-        "lmd-four-bits": variants("chars-short", FOUR_BITS, seeds=[0]),
-        "lmd-backward": variants("chars-short", BACKWARD, seeds=[0]),
+        "lmd-ablation": variants("chars-short", ABLATION),
+        "lmd-storage": variants("chars-short", STORAGE),
+        "lmd-four-bits": variants("chars-short", FOUR_BITS),
+        "lmd-backward": variants("chars-short", BACKWARD),
         "adamw-four-bits": variants("chars-short", shared, "AdamW"),
-        "adamw-backward": variants("chars-short", BACKWARD, "AdamW", seeds=[0]),
+        "adamw-backward": variants("chars-short", BACKWARD, "AdamW"),
     }
 
 if __name__ == "__main__":

@@ -47,8 +47,7 @@ def main(description: str, experiments: Mapping[str, dict]) -> None:
 
     Args:
         description: For ``--help``.
-        experiments: Name -> ``{"recipe", "runs": {label: flags}, "common": flags, "seeds"}``; with
-            ``"seeds_of": {label: seeds}`` for runs that have fewer.
+        experiments: Name -> ``{"recipe", "runs": {label: flags}, "common": flags, "seeds"}``.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("name", choices=sorted(experiments))
@@ -61,8 +60,6 @@ def main(description: str, experiments: Mapping[str, dict]) -> None:
     jobs = []
     for seed in experiment["seeds"]:
         for label, flags in experiment["runs"].items():
-            if seed not in experiment.get("seeds_of", {}).get(label, experiment["seeds"]):
-                continue
             argv = [experiment["recipe"], *flags, *experiment["common"]]
             argv += ["--seed", str(seed), "--threads", "1"]
             jobs.append((label, argv, options.runs / options.name / slug(label, seed)))
