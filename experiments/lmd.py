@@ -126,18 +126,36 @@ FOUR_BITS = {
     "stochastic rounding": ["--format", "mxfp4", *setting("forward_rounding=stochastic")],
     "blocks of 16": ["--format", "mxfp4_k16"],
     "scale rule even": ["--format", "mxfp4+even"],
+    "scale rule ceil": ["--format", "mxfp4+ceil"],
+    "scale rule ceil, stochastic rounding": [
+        "--format", "mxfp4+ceil", *setting("forward_rounding=stochastic"),
+    ],
     "w+ and w- rounded apart": ["--format", "mxfp4", *setting("parts_format=mxfp4")],
-}
+}  # fmt: skip
 BACKWARD = {
     "float32": ["--format", "mxfp6_e3m2"],
     **{
         f"{name}": ["--format", "mxfp6_e3m2", *setting(f"backward_format={name}")]
-        for name in ("bf16", "mxfp8_e5m2", "mxfp8_e4m3", "mxfp6_e3m2", "mxfp4")
+        for name in (
+            "bf16", "mxfp8_e5m2", "mxfp8_e4m3", "mxfp8_e4m3+ceil", "mxfp6_e3m2", "mxfp6_e3m2+ceil",
+            "mxfp4", "mxfp4+ceil",
+        )
     },
-    "mxfp4, stochastic": [
-        "--format", "mxfp6_e3m2", *setting("backward_format=mxfp4", "backward_rounding=stochastic"),
-    ],
+    **{
+        f"{name}, stochastic": [
+            "--format", "mxfp6_e3m2",
+            *setting(f"backward_format={name}", "backward_rounding=stochastic"),
+        ]
+        for name in ("mxfp4", "mxfp4+ceil")
+    },
 }  # fmt: skip
+# MXFP6 and MXFP4 as in the comparison of optimizers, with scales that saturate nothing.
+RULES = {
+    f"{label}, scale rule {rule}": [*flag[:-1], f"{flag[-1]}+{rule}"]
+    for label, flag in FORMATS.items()
+    for rule in ("even", "ceil")
+    if flag
+}
 
 # What needs tuned rates is there once its tuning is: never at a recipe's default under that name.
 EXPERIMENTS = {f"tune-{budget}": tuning(budget) for budget in BUDGETS if budget != "vit-long"}
@@ -151,6 +169,7 @@ if tuned("chars-short").exists():
         "lmd-storage": variants("chars-short", STORAGE),
         "lmd-four-bits": variants("chars-short", FOUR_BITS),
         "lmd-backward": variants("chars-short", BACKWARD),
+        "lmd-rules": variants("chars-short", RULES),
         "adamw-four-bits": variants("chars-short", shared, "AdamW"),
         "adamw-backward": variants("chars-short", BACKWARD, "AdamW"),
     }
