@@ -182,6 +182,23 @@ def side_by_side(name: str, heading: str, base: str) -> str:
     return "\n".join([*lines, "", note(next(iter(results.values())), what), ""])
 
 
+def scale_rules() -> str:
+    """MX formats of the forward pass by scale rules; ``floor`` is that of the comparison."""
+    result = load("lmd-rules")
+    floor, others = by_label(load("lmd-chars-short")), by_label(result)
+    base = floor["LMD, float32"]
+    lines = [
+        f"| LMD, forward in; {VALID_LOSS.heading} | scale rule floor | even | ceil |",
+        "|---|---:|---:|---:|",
+    ]
+    for name in dict.fromkeys(label.partition(",")[0] for label in others):
+        rows = [floor[f"LMD, {name}"]]
+        rows += [others[f"{name}, scale rule {rule}"] for rule in ("even", "ceil")]
+        lines.append(f"| {name} | " + " | ".join(figure(r, VALID_LOSS, base) for r in rows) + " |")
+    what = f"In brackets the change against float32, {figure(base, VALID_LOSS, base)}."
+    return "\n".join([*lines, "", note(result, what), ""])
+
+
 def storage() -> str:
     """State of LMD: loss and measured bytes."""
     result = load("lmd-storage")
@@ -271,6 +288,7 @@ TABLES: dict[str, Callable[[], str]] = {
         "lmd-backward",
         lambda: side_by_side("backward", "forward MXFP6-E3M2, backward in", "float32"),
     ),
+    "lmd-rules": measured("lmd-rules", scale_rules),
     "lmd-calibration": measured("lmd-vit-short", calibration),
     "lmd-walk": walk_table.walk,
     "lmd-defaults": walk_table.defaults,
