@@ -111,6 +111,16 @@ def formats_grid(result: dict[str, Any], measure: Measure) -> list[str]:
     return lines
 
 
+def long_rates() -> str:
+    """Rates of the long runs of digits-vit at the tuning's seed."""
+    result = load("lmd-vit-long-rates")
+    lines = [f"| | {ACCURACY.heading} | {TEST_LOSS.heading} |", "|---|---:|---:|"]
+    for label, runs in by_label(result).items():
+        cells = [figure(runs, measure, runs) for measure in (ACCURACY, TEST_LOSS)]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", note(result, ""), ""])
+
+
 def tuning() -> str:
     """Every learning rate that was tried with its loss, the lowest in bold."""
     lines = ["| recipe | steps | optimizer | loss at each lr | chosen |", "|---|---:|---|---|---:|"]
@@ -277,6 +287,7 @@ def compare(budget: str) -> Callable[[], str]:
 TABLES: dict[str, Callable[[], str]] = {
     **{f"lmd-{budget}": compare(budget) for budget in BUDGETS},
     "lmd-tuning": tuning,
+    "lmd-vit-long-rates": measured("lmd-vit-long-rates", long_rates),
     "lmd-ablation": measured(
         "lmd-ablation", lambda: variants("lmd-ablation", "LMD in float32", "as it is")
     ),

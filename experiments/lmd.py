@@ -157,8 +157,18 @@ RULES = {
     if flag
 }
 
+# The long runs of digits-vit have no tuning: whether smaller rates would help LMD there.
+LONG_RATES = {
+    **{f"LMD, lr {lr}": ["--optimizer", "lmd", "--lr", str(lr)] for lr in (0.005, 0.01, 0.0141)},
+    "AdamW, lr 0.004": ["--optimizer", "adamw", "--lr", "0.004"],
+}
+
 # What needs tuned rates is there once its tuning is: never at a recipe's default under that name.
 EXPERIMENTS = {f"tune-{budget}": tuning(budget) for budget in BUDGETS if budget != "vit-long"}
+EXPERIMENTS["lmd-vit-long-rates"] = {
+    "recipe": BUDGETS["vit-long"][0], "runs": LONG_RATES, "common": BUDGETS["vit-long"][1],
+    "seeds": [10],
+}  # fmt: skip
 EXPERIMENTS |= {f"lmd-{budget}": comparison(budget) for budget in BUDGETS if tuned(budget).exists()}
 if tuned("chars-short").exists():
     shared = {

@@ -108,12 +108,12 @@ def test_lines_after_the_checkpoint_are_cut(tiny, tmp_path, monkeypatch):
     def crash(session, *rest):
         calls.append(session.counters.step)
         if len(calls) == 2:
-            raise MemoryError
+            raise MemoryError("made up")
         return original(session, *rest)
 
     original = loop._end_epoch
     monkeypatch.setattr(loop, "_end_epoch", crash)
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match="made up"):
         run(config, tmp_path / "broken")
     assert metrics(tmp_path / "broken")[-1]["step"] == 12
     monkeypatch.setattr(loop, "_end_epoch", original)
@@ -127,11 +127,11 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_over(
     config = tiny("sgd")
 
     def crash(*arguments):
-        raise MemoryError
+        raise MemoryError("made up")
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_save", crash)
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryError, match="made up"):
             run(config, tmp_path / "run")
     display = recorder()
     summary = run(config, tmp_path / "run", resume=True, display=display)

@@ -221,6 +221,32 @@ def quantize(fmt: Element, split: Split, dtype: torch.dtype, draws: Tensor | Non
     return split.groups.from_rows(values)
 
 
+def quantize_along(
+    fmt: Element,
+    x: Tensor,
+    axis: Axis,
+    rounding: str,
+    generator: torch.Generator | CounterSource | None,
+    scale: Tensor | float | str | None,
+    block: int | None,
+    nonfinite: str,
+    dim: int,
+) -> Tensor:
+    """`Minifloat.quantize` of any tensor: blocks run along `dim`, draws stay with their elements.
+
+    Raises:
+        ValueError, TypeError: See `Minifloat.encode`.
+    """
+    along = block is not None and dim != -1
+    moved = x.movedim(dim, -1) if along else x
+    groups = split(fmt, moved, axis, scale, block, nonfinite)
+    draws = flat_draws(x, rounding, generator)
+    if draws is not None:
+        draws = groups.groups.to_rows(draws.movedim(dim, -1) if along else draws)
+    values = quantize(fmt, groups, x.dtype, draws)
+    return values.movedim(-1, dim) if along else values
+
+
 def _rounded(fmt: Element, split: Split, draws: Tensor | None) -> Tensor:
     """Values of the rows' codes, before the scale."""
     grid, rows, scale = fmt.grid, split.rows, split.scale

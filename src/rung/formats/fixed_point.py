@@ -121,11 +121,4 @@ class FixedPoint:
         Blocks may run along another dimension, `dim`: the result is that of the tensor with this
         dimension moved to the end, and moved back; random numbers stay with their elements.
         """
-        along = block is not None and dim != -1
-        moved = x.movedim(dim, -1) if along else x
-        split = rows.split(self, moved, axis, scale, block, nonfinite)
-        draws = rows.flat_draws(x, rounding, generator)
-        if draws is not None:
-            draws = split.groups.to_rows(draws.movedim(dim, -1) if along else draws)
-        values = rows.quantize(self, split, x.dtype, draws)
-        return values.movedim(-1, dim) if along else values
+        return rows.quantize_along(self, x, axis, rounding, generator, scale, block, nonfinite, dim)

@@ -238,14 +238,7 @@ class Minifloat:
             values = rows.plain_cast(self, x, nonfinite)
             if values is not None:
                 return values
-        along = block is not None and dim != -1
-        moved = x.movedim(dim, -1) if along else x
-        split = rows.split(self, moved, axis, scale, block, nonfinite)
-        draws = rows.flat_draws(x, rounding, generator)
-        if draws is not None:
-            draws = split.groups.to_rows(draws.movedim(dim, -1) if along else draws)
-        values = rows.quantize(self, split, x.dtype, draws)
-        return values.movedim(-1, dim) if along else values
+        return rows.quantize_along(self, x, axis, rounding, generator, scale, block, nonfinite, dim)
 
 
 def _require_integer(name: str, value: object) -> None:
