@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from rung.kernels import lmd, lmd_cpu
+from rung.kernels import lmd
+from rung.kernels.cpu import lmd as lmd_cpu
 from rung.kernels.lmd import PRIORS, Noise, Settings
 from rung.kernels.philox import key_from_seed
 

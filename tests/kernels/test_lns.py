@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from rung.kernels import lns, lns_cpu
+from rung.kernels import lns
+from rung.kernels.cpu import lns as lns_cpu
 from rung.kernels.lns import Grid
 
 GRIDS = [(8, 8), (8, 1), (6, 4), (4, 2), (16, 2048), (3, 1), (12, 128), (10, 2048), (16, 1)]

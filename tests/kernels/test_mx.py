@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from rung.formats import MX, CounterSource, get
-from rung.kernels import minifloat, mx, mx_cpu
+from rung.kernels import minifloat, mx
+from rung.kernels.cpu import mx as mx_cpu
 from rung.kernels.minifloat import Grid
 
 ELEMENTS = ("fp8_e4m3", "fp8_e5m2", "fp6_e3m2", "fp6_e2m3", "fp4_e2m1", "int8")

@@ -10,7 +10,7 @@ from rung.formats._source import CounterSource, resolve
 from rung.formats.grouping import Axis, Groups, groups_of, groups_of_scale
 from rung.formats.scaling import power_of_two_above, require_broadcast, require_real
 from rung.kernels import lns as reference
-from rung.kernels import lns_cpu as cpu
+from rung.kernels.cpu import lns as cpu
 from rung.kernels.philox import PURPOSE_ENCODE, uniform
 
 if TYPE_CHECKING:

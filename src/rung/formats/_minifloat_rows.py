@@ -11,7 +11,7 @@ from rung.formats._source import CounterSource, resolve
 from rung.formats.grouping import Axis, Groups, groups_of, groups_of_scale
 from rung.formats.scaling import require_broadcast, require_finite, require_real
 from rung.kernels import minifloat as kernel
-from rung.kernels import mx_cpu as cpu
+from rung.kernels.cpu import mx as cpu
 from rung.kernels.philox import PURPOSE_ENCODE, uniform
 
 NONFINITE = ("raise", "propagate", "saturate")

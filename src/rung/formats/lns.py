@@ -11,7 +11,7 @@ from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource
 from rung.formats.grouping import Axis
 from rung.kernels import lns as kernel
-from rung.kernels import lns_cpu as cpu
+from rung.kernels.cpu import lns as cpu
 
 _LARGEST_BASE_FACTOR = 2048
 

@@ -20,7 +20,7 @@ from rung.formats.packing import Packed
 from rung.formats.scaling import require_finite, require_real
 from rung.kernels import minifloat as kernel
 from rung.kernels import mx as scales
-from rung.kernels import mx_cpu as cpu
+from rung.kernels.cpu import mx as cpu
 
 
 @dataclass(frozen=True)

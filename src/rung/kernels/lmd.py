@@ -5,7 +5,7 @@
     c+- = beta1 v+- + (1 - beta1) h+-,  v+- <- beta2 v+- + (1 - beta2) h+-
     m+- <- m+- exp(-lr (u(c+-) + lambda R(m+-)))      R from the m before
 
-These are the definitions, on any device and in any floating dtype, traceable; `lmd_cpu` computes
+These are the definitions, on any device and in any floating dtype, traceable; `cpu.lmd` computes
 the same in one pass. All tensors are flat, of one length and dtype, and written in place.
 
 Nothing leaves the range of float32: h is limited to 2^63 (NaN counts as 0), whose square is finite;

@@ -3,7 +3,7 @@
 A stored code holds the sign in its top bit and e = 2^(B-1) - 1 - (rungs below the top) in the
 others: uint8 up to 8 bits, int16 above. With `zero` the code e = 0 is exactly 0.
 
-This file is the reference, on every device and under torch.compile; on the CPU `lns_cpu` is fast.
+This file is the reference, on every device and under torch.compile; on the CPU `cpu.lns` is fast.
 """
 
 import functools

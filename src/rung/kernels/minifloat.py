@@ -5,7 +5,7 @@ octave and at least `lowest`: below the smallest normal number steps stay equal.
 case in which everything lies below it. Codes hold the sign in the top bit (two's complement for
 fixed point), uint8 up to 8 bits and int16 above.
 
-This file is the reference, on every device and under torch.compile; on the CPU `mx_cpu` is fast.
+This file is the reference, on every device and under torch.compile; on the CPU `cpu.mx` is fast.
 """
 
 import functools

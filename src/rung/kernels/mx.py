@@ -8,7 +8,7 @@ threshold on its fraction f, where amax = f * 2^e and 1/2 <= f < 1:
     even    f >= 1 - 2^-(m + 2)           amax rounded to m mantissa bits leaves its octave
     rceil   f > the fraction of the element's largest number
 
-so all of them are exact. This file is the reference; on the CPU `mx_cpu` is fast.
+so all of them are exact. This file is the reference; on the CPU `cpu.mx` is fast.
 
 Source: OCP Microscaling Formats (MX) Specification v1.0, section 6.3 (floor).
 """

@@ -138,6 +138,6 @@ def _split(words: Tensor, start: int, count: int) -> tuple[Tensor, Tensor]:
 @functools.cache
 def _fill() -> Callable[..., None]:
     """The numba kernel, compiled on first use or loaded from numba's disk cache."""
-    from rung.kernels import normal_numba
+    from rung.kernels.cpu import normal_loops
 
-    return normal_numba.normals  # type: ignore[no-any-return]
+    return normal_loops.normals  # type: ignore[no-any-return]

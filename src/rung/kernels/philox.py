@@ -16,7 +16,6 @@ one parameter apart.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +76,7 @@ def philox_blocks(
         if blocks:
             # One integer type for every argument: numba compiles once.
             numbers = (int(key) & (2**64 - 1), first_block, step, purpose)
-            _numba_fill()(words.numpy(), *map(np.uint64, numbers))
+            _fill()(words.numpy(), *map(np.uint64, numbers))
         return words
     return philox_blocks_reference(key, first_block, blocks, step, purpose)
 
@@ -109,44 +108,11 @@ def philox_blocks_reference(
 
 
 @functools.cache
-def _numba_fill() -> Callable[..., None]:
+def _fill() -> Callable[..., None]:
     """The numba kernel, compiled on first use or loaded from numba's disk cache."""
-    try:
-        return _make_fill(cache=True)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written
-        return _make_fill(cache=False)
+    from rung.kernels.cpu import philox_loops
 
-
-def _make_fill(cache: bool) -> Callable[..., None]:
-    import numba
-
-    u32, u64 = np.uint32, np.uint64
-    m0, m1, mask, shift = u64(_M0), u64(_M1), u64(_MASK), u64(32)
-    w0, w1 = u32(_W0), u32(_W1)
-
-    @numba.njit(cache=cache, nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-    def fill(words: Any, key: Any, first_block: Any, step: Any, purpose: Any) -> None:
-        key_low, key_high = u32(key & mask), u32(key >> shift)
-        for block in range(words.size // 4):
-            index = first_block + u64(block)
-            c0, c1 = u32(index & mask), u32(index >> shift)
-            c2, c3 = u32(step & mask), u32(purpose)
-            k0, k1 = key_low, key_high
-            for _ in range(10):
-                product0, product1 = m0 * u64(c0), m1 * u64(c2)
-                c0, c1, c2, c3 = (
-                    u32(product1 >> shift) ^ c1 ^ k0,
-                    u32(product1 & mask),
-                    u32(product0 >> shift) ^ c3 ^ k1,
-                    u32(product0 & mask),
-                )
-                k0, k1 = u32(k0 + w0), u32(k1 + w1)
-            words[4 * block] = np.int32(c0)
-            words[4 * block + 1] = np.int32(c1)
-            words[4 * block + 2] = np.int32(c2)
-            words[4 * block + 3] = np.int32(c3)
-
-    return fill  # type: ignore[no-any-return,unused-ignore]
+    return philox_loops.fill  # type: ignore[no-any-return]
 
 
 def random_words(key: Tensor, start: int, count: int, step: int | Tensor, purpose: int) -> Tensor:

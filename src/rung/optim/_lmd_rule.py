@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rung.formats import MX, FixedPoint, Minifloat
-from rung.kernels import lmd_cpu as kernel
+from rung.kernels.cpu import lmd as kernel
 from rung.kernels.lmd import Noise, Settings, parts, point_factor
 from rung.optim import _lmd_checks as checks
 from rung.optim._base import Group

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung.kernels.lns_cpu import largest_magnitudes, usable
+from rung.kernels.cpu.lns import largest_magnitudes, usable
 from rung.kernels.minifloat import Grid, native_dtype, value_table
 from rung.kernels.mx import Rule
 
@@ -189,6 +189,6 @@ def _numbers(grid: Grid) -> tuple[Any, ...]:
 @functools.cache
 def _kernels() -> dict[str, Callable[..., Any]]:
     """The numba kernels, compiled on first use or loaded from numba's disk cache."""
-    from rung.kernels import mx_numba
+    from rung.kernels.cpu import mx_loops
 
-    return {name: getattr(mx_numba, name) for name in ("quantize", "encode", "decode", "cast")}
+    return {name: getattr(mx_loops, name) for name in ("quantize", "encode", "decode", "cast")}

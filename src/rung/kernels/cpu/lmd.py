@@ -181,11 +181,11 @@ def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
 @functools.cache
 def _kernels() -> dict[str, Callable[..., None]]:
     """The numba kernels, compiled on first use or loaded from numba's disk cache."""
-    from rung.kernels import lmd_numba
+    from rung.kernels.cpu import lmd_loops
 
     return {
-        "sample_into": lmd_numba.sample_into,
-        "point_into": lmd_numba.point_into,
-        "accumulate_into": lmd_numba.accumulate_into,
-        "update": lmd_numba.update,
+        "sample_into": lmd_loops.sample_into,
+        "point_into": lmd_loops.point_into,
+        "accumulate_into": lmd_loops.accumulate_into,
+        "update": lmd_loops.update,
     }

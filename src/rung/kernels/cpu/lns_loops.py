@@ -1,13 +1,13 @@
-"""The loops of `lns_cpu`, compiled by numba. Importing this imports numba.
+"""The loops of `cpu.lns`, compiled by numba. Importing this imports numba.
 
 float32 values are handled as int32 bit patterns, which order as the values do for positive ones.
 """
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from rung.kernels.cpu.jit import jit
 from rung.kernels.log_boundary import LIMB, STEPS
 
 _MAGNITUDE, _SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
@@ -17,15 +17,7 @@ _HIDDEN = 1 << 23
 _STEPS, _LIMB = STEPS, LIMB
 
 
-def _jit(function: Any) -> Any:
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written
-        return numba.njit(cache=False, **options)(function)
-
-
-@_jit
+@jit
 def largest(rows: Any, out: Any) -> None:
     """Bits of the largest |x| of each row."""
     for row in range(rows.shape[0]):
@@ -35,7 +27,7 @@ def largest(rows: Any, out: Any) -> None:
         out[row] = np.int32(most)
 
 
-@_jit
+@jit
 def take(codes: Any, table: Any, out: Any) -> None:
     """Copy table[code] for every code; int16 codes index by their 16 bits."""
     mask = table.size - 1
@@ -43,7 +35,7 @@ def take(codes: Any, table: Any, out: Any) -> None:
         out[i] = table[np.int64(codes[i]) & mask]
 
 
-@_jit
+@jit
 def _split(bits: Any) -> Any:
     """(m, biased exponent of m * 2^(e - 150)) of positive bits, with 2^23 <= m < 2^24."""
     m, e = np.int64(bits & 0x7FFFFF), np.int64(bits >> 23)
@@ -55,13 +47,13 @@ def _split(bits: Any) -> Any:
     return m, e
 
 
-@_jit
+@jit
 def _product(m: Any, step: Any, high: Any, low: Any) -> Any:
     """floor(m * 2^(step / 4096)), in [2^23, 2^25)."""
     return (m * high[step] + ((m * low[step]) >> _LIMB)) >> _LIMB
 
 
-@_jit
+@jit
 def _at_least(bits: Any, scale_m: Any, scale_e: Any, steps: Any, high: Any, low: Any) -> Any:
     """`log_boundary.at_least` for one positive value."""
     m, e = _split(bits)
@@ -74,7 +66,7 @@ def _at_least(bits: Any, scale_m: Any, scale_e: Any, steps: Any, high: Any, low:
     return (m << shift) > _product(scale_m, step, high, low) - (step == 0)
 
 
-@_jit
+@jit
 def _boundary_bits(scale_m: Any, scale_e: Any, steps: Any, high: Any, low: Any) -> Any:
     """Bits of the smallest float32 that is at least scale * 2^(steps / 4096)."""
     step, e = steps & (_STEPS - 1), scale_e + (steps >> 12)
@@ -84,7 +76,7 @@ def _boundary_bits(scale_m: Any, scale_e: Any, steps: Any, high: Any, low: Any) 
     return np.int32(((e - 1) << 23) + floor + (step != 0))
 
 
-@_jit
+@jit
 def _fill_table(
     scale_m: Any, scale_e: Any, gamma: Any, last: Any, lowest: Any, half: Any, high: Any, low: Any,
     shift: Any, results: Any, boundaries: Any, under: Any, gain: Any,
@@ -109,7 +101,7 @@ def _fill_table(
     return np.int32(first)
 
 
-@_jit
+@jit
 def _direct(
     bits: Any, scale_m: Any, scale_e: Any, gamma: Any, last: Any, lowest: Any, half: Any,
     high: Any, low: Any,
@@ -127,7 +119,7 @@ def _direct(
     return min(max(k + last, lowest), last)
 
 
-@_jit
+@jit
 def _result(e: Any, scale: Any, powers: Any, code_bits: Any, value: Any) -> Any:
     """Bits of the value of e; or e itself where codes are wanted. `value` is scratch."""
     if code_bits:
@@ -136,7 +128,7 @@ def _result(e: Any, scale: Any, powers: Any, code_bits: Any, value: Any) -> Any:
     return value.view(np.int32)[0]
 
 
-@_jit
+@jit
 def _table_bits(gamma: Any) -> Any:
     """Low bits of a float32 that do not name its bin: 2 gamma bins in an octave."""
     shift = 22
@@ -145,7 +137,7 @@ def _table_bits(gamma: Any) -> Any:
     return np.int32(shift)
 
 
-@_jit
+@jit
 def _look_up(
     row: Any, boundaries: Any, under: Any, gain: Any, first: Any, shift: Any, sign: Any,
     right: Any, out: Any,
@@ -162,7 +154,7 @@ def _look_up(
         out[i] = (under[place] + (gain[place] & ~is_under)) | ((bits >> right) & sign)
 
 
-@_jit
+@jit
 def _direct_row(
     row: Any, scale_m: Any, scale_e: Any, gamma: Any, last: Any, lowest: Any, half: Any,
     high: Any, low: Any, out: Any,
@@ -174,7 +166,7 @@ def _direct_row(
             out[i] = _direct(size, scale_m, scale_e, gamma, last, lowest, half, high, low)
 
 
-@_jit
+@jit
 def _move_up(row: Any, draws: Any, scale: Any, wide: Any, last: Any, out: Any) -> None:
     """Stochastic rounding: from the rung below to the one above with the odds of the mean."""
     sizes = row & _MAGNITUDE
@@ -186,7 +178,7 @@ def _move_up(row: Any, draws: Any, scale: Any, wide: Any, last: Any, out: Any) -
             out[i] = e + (np.float64(draws[i]) < (np.float64(values[i]) - under) / (over - under))
 
 
-@_jit
+@jit
 def _finish_row(
     row: Any, scale: Any, powers: Any, zero: Any, code_bits: Any, sign: Any, right: Any, out: Any
 ) -> None:
@@ -197,7 +189,7 @@ def _finish_row(
         out[i] = _result(e, scale, powers, code_bits, value) | ((row[i] >> right) & sign)
 
 
-@_jit
+@jit
 def round_rows(
     rows: Any, scales: Any, powers: Any, gamma: Any, last: Any, zero: Any, flush: Any,
     code_bits: Any, high: Any, low: Any, draws: Any, wide: Any, out: Any,
@@ -245,7 +237,7 @@ def round_rows(
         _finish_row(given, scale, powers, zero, code_bits, sign, right, result)
 
 
-@_jit
+@jit
 def _keep_zeros(row: Any, sign: Any, right: Any, out: Any) -> None:
     """Undo saturation to the smallest code where a value is exactly 0."""
     for i in range(row.size):

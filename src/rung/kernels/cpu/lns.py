@@ -121,10 +121,10 @@ def _limbs() -> tuple[Any, Any]:
 @functools.cache
 def _kernels() -> dict[str, Callable[..., None]]:
     """The numba kernels, compiled on first use or loaded from numba's disk cache."""
-    from rung.kernels import lns_numba
+    from rung.kernels.cpu import lns_loops
 
     return {
-        "largest": lns_numba.largest,
-        "round": lns_numba.round_rows,
-        "take": lns_numba.take,
+        "largest": lns_loops.largest,
+        "round": lns_loops.round_rows,
+        "take": lns_loops.take,
     }

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from rung.kernels._float32_math import cos_sin, jit, radius, use_widest_vectors
+from rung.kernels.cpu.float32_math import cos_sin, radius, use_widest_vectors
+from rung.kernels.cpu.jit import jit
 from rung.kernels.philox import PURPOSE_NORMAL
 
 CHUNK = 512  # elements; its temporaries stay in the first cache level

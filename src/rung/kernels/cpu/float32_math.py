@@ -11,10 +11,10 @@ those that import it.
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import types
-from numba.extending import intrinsic
+
+from rung.kernels.cpu.jit import intrinsic, jit
 
 _f32, _i32 = np.float32, np.int32
 
@@ -22,22 +22,7 @@ ULP = 2  # error bound of exp and log, in units in the last place of the result
 LARGEST_EXPONENT = 87.0  # e^x is a normal number for |x| up to it
 
 
-def jit(function: Any) -> Any:
-    """`numba.njit` with a disk cache where there is room for one, without the interpreter lock."""
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written
-        return numba.njit(cache=False, **options)(function)
-
-
-def _intrinsic(function: Any) -> Any:
-    return intrinsic(
-        function
-    )  # as `jit`: what numba's stubs say of a signature is not the caller's
-
-
-@_intrinsic
+@intrinsic
 def bits_of(_context: Any, _value: Any) -> Any:
     """The int32 bit pattern of a float32."""
 
@@ -47,7 +32,7 @@ def bits_of(_context: Any, _value: Any) -> Any:
     return types.int32(types.float32), build
 
 
-@_intrinsic
+@intrinsic
 def float_of(_context: Any, _bits: Any) -> Any:
     """The float32 of an int32 bit pattern."""
 
@@ -57,7 +42,7 @@ def float_of(_context: Any, _bits: Any) -> Any:
     return types.float32(types.int32), build
 
 
-@_intrinsic
+@intrinsic
 def fma(_context: Any, _x: Any, _y: Any, _z: Any) -> Any:
     """Fused x * y + z of float32 numbers, rounded once."""
 
@@ -67,7 +52,7 @@ def fma(_context: Any, _x: Any, _y: Any, _z: Any) -> Any:
     return types.float32(types.float32, types.float32, types.float32), build
 
 
-@_intrinsic
+@intrinsic
 def use_widest_vectors(_context: Any) -> Any:
     """Let the calling function's loops use 512-bit vectors where the processor has them.
 

@@ -1,4 +1,4 @@
-"""The loops of `lmd_cpu`, compiled by numba. Importing this imports numba.
+"""The loops of `cpu.lmd`, compiled by numba. Importing this imports numba.
 
 A tensor is walked in chunks that stay in the first cache level, each in stages of one simple loop:
 words, draws, momenta, directions, medians, weight. Simple loops are what LLVM vectorizes.
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from rung.kernels import lmd
-from rung.kernels._float32_math import exp, fma, jit, log, use_widest_vectors
-from rung.kernels.normal_numba import CHUNK, fill_normals, fill_words
+from rung.kernels.cpu.float32_math import exp, fma, log, use_widest_vectors
+from rung.kernels.cpu.jit import jit
+from rung.kernels.cpu.normal_loops import CHUNK, fill_normals, fill_words
 
 _f32, _u64 = np.float32, np.uint64
 _SMALLEST, _LARGEST, _LARGEST_H = map(_f32, (lmd.SMALLEST, lmd.LARGEST, lmd.LARGEST_H))

@@ -1,4 +1,4 @@
-"""The loops of `mx_cpu`, compiled by numba. Importing this imports numba.
+"""The loops of `cpu.mx`, compiled by numba. Importing this imports numba.
 
 One pass over a block finds its largest magnitude, a second rounds. Rounding to a step 2^k is the
 addition and subtraction of 2^(k + 23), whose float32 neighbours lie 2^k apart: float32's own
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rung.kernels._float32_math import bits_of, float_of, jit
+from rung.kernels.cpu.float32_math import bits_of, float_of
+from rung.kernels.cpu.jit import jit
 
 _MAGNITUDE, _SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
 _EXPONENT, _FRACTION, _HIDDEN = np.int32(0x7F800000), np.int32(0x7FFFFF), np.int32(0x800000)
