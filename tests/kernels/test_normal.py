@@ -5,9 +5,12 @@ import torch
 from scipy import stats
 
 from rung.kernels import philox
-from rung.kernels.cpu import float32_math
+from rung.kernels.cpu import float32_math, lmd_lanes
+from rung.kernels.cpu.simd import load, store
 from rung.kernels.normal import (
+    DISTRIBUTION_ERROR,
     ERROR,
+    LARGEST,
     from_words,
     normal_pair,
     normal_pair_oracle,
@@ -35,49 +38,72 @@ def test_draws_are_within_the_bound_of_the_oracle(draw, key, start, step, sample
         assert float((eps.double() - oracle).abs().max()) <= ERROR
 
 
-def test_the_oracle_takes_the_words_that_the_formula_names():
+def test_the_oracle_takes_the_word_that_the_formula_names():
     start, sample, step = 2**31 + 1, 3, 9
     pos, neg = normal_pair_oracle(KEY, start, 1, step, sample)
-    block = (start // 2) + (sample << 32)
+    block = (start // 4) + (sample << 32)
     key = int(KEY) & (2**64 - 1)
-    words = philox.philox_scalar(
+    word = philox.philox_scalar(
         (block & 0xFFFFFFFF, block >> 32, step, PURPOSE_NORMAL), (key & 0xFFFFFFFF, key >> 32)
-    )[2:]
-    radius = np.sqrt(-2 * np.log((words[0] + 0.5) / 2**32))
-    angle = 2 * np.pi * (words[1] >> 8) / 2**24
-    assert float(pos) == pytest.approx(radius * np.cos(angle), rel=1e-12)
-    assert float(neg) == pytest.approx(radius * np.sin(angle), rel=1e-12)
+    )[start % 4]
+    radius = np.sqrt(-2 * np.log(((word >> 14) + 0.5) / 2**18))
+    angle = np.pi / 2 * ((word >> 2) % 4096 + 0.5) / 4096
+    signs = [1 - 2 * (word & 1), 1 - (word & 2)]
+    assert float(pos) == pytest.approx(signs[0] * radius * np.cos(angle), rel=1e-12)
+    assert float(neg) == pytest.approx(signs[1] * radius * np.sin(angle), rel=1e-12)
 
 
-def test_the_bound_holds_at_the_ends_of_both_words():
-    ends = [0, 1, 2**8, 2**31 - 1, -(2**31), -(2**31) + 1, -257, -256, -2, -1]
-    # Around the angles where quarters change: odd eighths of a turn.
-    ends += [
-        (k * 2**29 + d + 2**31) % 2**32 - 2**31 for k in range(8) for d in (-256, -1, 0, 255, 256)
-    ]
-    first, second = (
-        t.reshape(-1) for t in torch.meshgrid(*2 * [torch.tensor(ends)], indexing="ij")
-    )
-    got = from_words(first.int(), second.int())
-    u1 = ((first & 0xFFFFFFFF).double() + 0.5) / 2**32
-    angle = 2 * np.pi * ((second & 0xFFFFFFFF) >> 8).double() / 2**24
-    radius = (-2 * u1.log()).sqrt()
-    fast = [np.empty(first.numel(), np.float32) for _ in range(2)]
-    from rung.kernels.cpu.normal_loops import fill_normals
+def exact(words):
+    """The pair of int64 words in float64."""
+    radius = (-2 * (((words >> 14) + 0.5) / 2**18).log()).sqrt()
+    angle = np.pi / 2 * (((words >> 2) & 4095) + 0.5) / 4096
+    return radius * angle.cos() * (1 - 2 * (words & 1)), radius * angle.sin() * (1 - (words & 2))
 
-    fill_normals(first.int().numpy(), second.int().numpy(), *fast)
-    for eps, quick, oracle in zip(
-        got, fast, (radius * angle.cos(), radius * angle.sin()), strict=True
-    ):
+
+def test_the_bound_holds_for_every_radius_and_every_angle():
+    from rung.kernels.cpu.normal_loops import from_words as fast_from_words
+
+    radii = torch.arange(2**18).double().long() << 14
+    # Every radius at angles near an axis and between; every angle at the ends of the radii.
+    words = torch.cat([radii + low for low in (0, 1, 2, 3, 2047 << 2, 4095 << 2)])
+    angles = torch.arange(2**14)
+    words = torch.cat([words, *((k << 14) + angles for k in (0, 1, 2**17, 2**18 - 2, 2**18 - 1))])
+    bits = torch.where(words >= 2**31, words - 2**32, words).int()
+    fast = [np.empty(words.numel(), np.float32) for _ in range(2)]
+    fast_from_words(bits.numpy(), *fast)
+    for eps, quick, oracle in zip(from_words(bits), fast, exact(words), strict=True):
         assert float((eps.double() - oracle).abs().max()) <= ERROR
         assert float((torch.from_numpy(quick).double() - oracle).abs().max()) <= ERROR
+        assert float(np.abs(quick).max()) <= LARGEST
+
+
+def test_the_definition_has_the_moments_and_the_tails_of_the_normal():
+    # By its radii and angles, all of them: no draw is needed.
+    radius = (-2 * ((torch.arange(2**18).double() + 0.5) / 2**18).log()).sqrt()
+    angle = np.pi / 2 * (torch.arange(2**12).double() + 0.5) / 2**12
+    cos = angle.cos()
+    for order, moment in ((2, 1), (4, 3), (6, 15)):
+        ours = float((radius**order).mean() * (cos**order).mean())
+        assert ours == pytest.approx(moment, rel={2: 3e-6, 4: 1e-4, 6: 1e-3}[order])
+    square, mixed = float((radius**2).mean()), float((radius**4).mean())
+    assert float((cos * angle.sin()).square().mean()) * mixed == pytest.approx(1, rel=1e-4)
+    assert square == pytest.approx(2, rel=3e-6)
+    ascending = radius.flip(0).contiguous()
+    for x in (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 4.5, 4.8):
+        # P(r cos > x) over the angles of a quarter, halved for the sign.
+        above = 2**18 - torch.searchsorted(ascending, x / cos, right=True)
+        ours = float(above.double().mean()) / 2**19
+        normal = stats.norm.sf(x)
+        assert abs(ours - normal) <= DISTRIBUTION_ERROR
+        if x >= 2:
+            assert ours == pytest.approx(normal, rel=0.03 if x <= 4.5 else 0.2)
 
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_any_slice_equals_the_slice_of_the_whole(draw):
     whole = draw(KEY, 0, 2100, 4)
-    for start in (0, 1, 2, 511, 512, 1023):
-        for count in (0, 1, 2, 3, 511, 512, 513, 1025):
+    for start in (0, 1, 2, 3, 63, 64, 1023):
+        for count in (0, 1, 2, 3, 63, 64, 65, 1025):
             for part, all_ in zip(draw(KEY, start, count, 4), whole, strict=True):
                 assert torch.equal(part, all_[start : start + count])
 
@@ -156,6 +182,24 @@ def _exp(x, out):
 
 
 @numba.njit
+def _exp2(x, out):
+    for i in range(0, x.size, 16):
+        store(out, i, lmd_lanes.exp2(load(x, i)))
+
+
+@numba.njit
+def _exp2_narrow(x, out):
+    for i in range(0, x.size, 16):
+        store(out, i, lmd_lanes.exp2_narrow(load(x, i)))
+
+
+@numba.njit
+def _log2(x, out, octaves, fraction):
+    for i in range(0, x.size, 16):
+        store(out, i, lmd_lanes.log2_scaled(load(x, i), octaves, fraction))
+
+
+@numba.njit
 def _log(x, out):
     for i in range(x.size):
         out[i] = float32_math.log(x[i])
@@ -194,3 +238,28 @@ def test_exp_of_zero_and_log_of_one_are_exact():
 def test_steps_that_the_counter_has_no_room_for_are_refused(draw, step):
     with pytest.raises(ValueError, match=rf"a step must be in \[0, 2\^32\); got {step}\. Count"):
         draw(KEY, 0, 4, step)
+
+
+@pytest.mark.parametrize("width", [125.5, 1.0, 0.01])
+def test_exp2_of_lanes_is_within_its_ulps(width):
+    x = np.linspace(-width, width, 400_000, dtype=np.float32)
+    assert _ulps(_exp2, np.exp2, x) <= lmd_lanes.ULP
+
+
+def test_powers_without_a_reduction_are_the_same_bits():
+    x = np.linspace(-0.49999, 0.49999, 160_000, dtype=np.float32)
+    one, other = np.empty_like(x), np.empty_like(x)
+    _exp2(x, one)
+    _exp2_narrow(x, other)
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.64, -3.0, 125.9, -99.5])
+def test_log2_of_lanes_is_within_its_error(shift):
+    x = np.exp2(np.linspace(-126, 100, 400_000)).astype(np.float32)
+    out = np.empty_like(x)
+    octaves, fraction = lmd_lanes.log2_numbers(shift)
+    _log2(x, out, np.int32(octaves), np.float32(fraction))
+    expected = np.log2(x.astype(np.float64)) + shift
+    error = np.abs(out - expected) - np.spacing(np.abs(expected).astype(np.float32))
+    assert error.max() <= lmd_lanes.LOG2_ERROR

@@ -412,6 +412,26 @@ def test_a_non_finite_gradient_can_raise(case):
     assert_same(before, snapshot(optimizer, params))
 
 
+def test_trusted_gradients_are_not_looked_at(case):
+    stepped = []
+    for choice in ("skip", "trust"):
+        params = parameters(case)
+        optimizer = case.optimizer(params, on_nonfinite=choice)
+        for param in params:
+            param.grad = randn(*param.shape, seed=5)
+        optimizer.step()
+        stepped.append([values_of(param) for param in params])
+    for looked_at, trusted in zip(*stepped, strict=True):
+        assert torch.equal(looked_at, trusted)
+    params[0].grad = torch.full(tuple(params[0].shape), float("nan"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step()
+    assert optimizer.skipped_steps == 0
+    if case.fmt is not None:  # codes can't but stay in their format
+        assert bool(torch.isfinite(values_of(params[0])).all())
+
+
 def test_sparse_gradients_are_refused_by_name(case):
     param = case.parameter(randn(4, 3), "w")
     optimizer = case.optimizer([("embed.weight", param)])
@@ -431,7 +451,7 @@ BAD = [
     ({"clip": 0.0}, r"`clip` must be positive \(multiples of lr\); got clip=0.0"),
     ({"weight_decay": -1.0}, "`weight_decay` must be 0 or more; got weight_decay=-1.0"),
     ({"state": "int8"}, "`state` must be one of 'fp32', 'bf16', 'log8'; got state='int8'"),
-    ({"on_nonfinite": "ignore"}, "`on_nonfinite` must be one of 'skip', 'raise'; got"),
+    ({"on_nonfinite": "ignore"}, "`on_nonfinite` must be one of 'skip', 'raise', 'trust'; got"),
     ({"differentiable": True}, "`differentiable` must be False"),
     ({"additive_lr": -1.0}, "Invalid learning rate: -1.0"),
     (

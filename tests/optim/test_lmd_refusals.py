@@ -62,7 +62,7 @@ OPEN = "needs the parameters at their own point; {} is still in place. Leave the
         ),
         ({"state": None}, "`state` must be one of .*got state=None"),
         ({"parts_format": "mxfp5"}, "mxfp5"),
-        ({"on_nonfinite": "ignore"}, "`on_nonfinite` must be one of 'skip', 'raise'; got"),
+        ({"on_nonfinite": "ignore"}, "`on_nonfinite` must be one of 'skip', 'raise', 'trust'; got"),
         ({"additive_lr": -1.0}, "Invalid learning rate: -1.0"),
     ],
     ids=str,

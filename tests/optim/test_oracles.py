@@ -173,7 +173,7 @@ def test_strides_slices_and_threads_do_not_change_codes(rounding, kind, fmt, lr,
         parameter = nn.Parameter(CodedTensor.from_float(weight, fmt, 3.0, name="w"))
         optimizer = kind([parameter], lr, rounding=rounding)
         if variant == "sliced":
-            monkeypatch.setattr("rung.optim._coded._SLICE", 101)
+            monkeypatch.setattr("rung.kernels.coded_madam._SLICE", 101)
         if variant == "threads":
             monkeypatch.undo()
             torch.set_num_threads(1 if threads > 1 else 2)
@@ -228,7 +228,8 @@ def test_every_code_saturates_and_never_wraps():
             parameter = nn.Parameter(CodedTensor.from_float(rungs, fmt, 1.0))
             optimizer = BBitMadam([parameter], lr=1e30)
             parameter.grad = direction * torch.ones_like(rungs)
-            optimizer.step()
+            for _ in range(3):  # 32,767 rungs at most a step
+                optimizer.step()
             assert load_codes(parameter.codes).unique().tolist() == [last]
 
 
@@ -306,11 +307,11 @@ def test_golden_codes_after_100_steps():
 
 GOLDEN = {
     "4 nearest": "e3161a5fb97b",
-    "4 stochastic": "596901c1c4d1",
-    "8 nearest": "2b4cc7dd1d83",
-    "8 stochastic": "924ed32a06a7",
-    "12 nearest": "95f7aa7632ec",
-    "12 stochastic": "e7429c2b398e",
-    "16 nearest": "3444e4ad6f0b",
-    "16 stochastic": "5167e1a80452",
+    "4 stochastic": "e71fe76dac9e",
+    "8 nearest": "9156911d77c7",
+    "8 stochastic": "ee4758ad8f05",
+    "12 nearest": "d2ca328b2adf",
+    "12 stochastic": "51bc5d9c4c71",
+    "16 nearest": "308c6ff62bcc",
+    "16 stochastic": "c63a77c67ec4",
 }

@@ -1,6 +1,6 @@
 """B-bit Madam, one weight at a time: float32 for the gradient's statistics, integers for codes."""
 
-from oracles.integer_madam import F, NormalizedGradient, Rounding
+from oracles.integer_madam import F, Rounding, WantedRungs
 
 
 class BBitMadamOracle:
@@ -21,16 +21,10 @@ class BBitMadamOracle:
         weight_decay: float = 0.0,
     ) -> None:
         self.k, self.sign, self.last = code, sign, 2**bits - 1
-        self.rungs_per_update = F(lr / base_precision)
-        self.weight_decay = F(weight_decay)
-        self.gradient, self.rounding = (
-            NormalizedGradient(beta, clip),
-            Rounding(rounding, key, index),
-        )
+        self.wanted = WantedRungs(beta, clip, weight_decay, lr / base_precision)
+        self.rounding = Rounding(rounding, key, index)
 
     def step(self, g: F) -> int:
-        u = self.gradient.step(g)
-        u = F(u + F(self.sign) * self.weight_decay)
-        r = self.rounding.whole(F(u * self.rungs_per_update), self.gradient.t)
-        self.k = min(max(self.k + r * self.sign, 0), self.last)
+        move = self.rounding.whole(self.wanted.step(g, self.sign), self.wanted.t)
+        self.k = min(max(self.k + move, 0), self.last)
         return self.k

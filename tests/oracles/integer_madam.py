@@ -13,36 +13,44 @@ from rung.kernels.philox import philox_scalar
 F = np.float32
 
 
-class NormalizedGradient:
-    """One weight's v; `step(g)` returns u."""
+class WantedRungs:
+    """One weight's v; `step(g, sign)` returns how many rungs its magnitude should shrink by."""
 
-    def __init__(self, beta: float, clip: float) -> None:
-        self.beta, self.clip = beta, clip
+    def __init__(self, beta: float, clip: float, weight_decay: float, rungs: float) -> None:
+        self.beta, self.rungs = beta, rungs
+        self.reach, self.decay = F(clip * rungs), F(weight_decay * rungs)
         self.v, self.t = F(0), 0
 
-    def step(self, g: F) -> F:
+    def step(self, g: F, sign: int) -> F:
         self.t += 1
         self.v = F(self.v * F(self.beta)) + F(F(g * g) * F(1 - self.beta))
-        g_bar = np.sqrt(F(self.v / F(1 - self.beta**self.t)))
-        u = F(g / g_bar) if g_bar > 0 else F(0)
-        return min(max(u, F(-self.clip)), F(self.clip))
+        factor = F(0.17442136943757947 * math.sqrt(1 - self.beta**self.t) * self.rungs)
+        u = F(F(g * self._over_root()) * factor)
+        return F(F(sign) * min(max(u, F(-self.reach)), self.reach) + self.decay)
+
+    def _over_root(self) -> F:
+        """docs/bbit-madam.md: a guess from the bit pattern, two steps of Newton's method."""
+        y = np.int32(0x5F1FFFF9 - (int(self.v.view(np.int32)) >> 1)).view(F)
+        for constant in (F(2.38924456), F(6.053895)):
+            y = F(y * F(constant - F(F(self.v * y) * y)))
+        return y
 
 
 class Rounding:
-    """One weight's rounding of moves; stochastic draws are its own words of its key's stream."""
+    """One weight's rounding of moves; sixteen neighbours share a word of their key's stream."""
 
     def __init__(self, rounding: str, key: int, index: int) -> None:
         self.rounding, self.key, self.index = rounding, key % 2**64, index
 
-    def uniform(self, t: int) -> F:
-        """Word of (key, step, purpose 1) at the element's index, upper 24 bits."""
-        block, lane = divmod(self.index, 4)
-        counter = (block & 0xFFFFFFFF, block >> 32, t, 1)
-        word = philox_scalar(counter, (self.key & 0xFFFFFFFF, self.key >> 32))[lane]
-        return F(word >> 8) * F(2.0**-24)
+    def draw(self, t: int) -> int:
+        """Upper half of word i // 16 of (key, step, purpose 2), exclusive-or i mod 16 on top."""
+        word, place = divmod(self.index, 16)
+        block, lane = divmod(word, 4)
+        counter = (block & 0xFFFFFFFF, block >> 32, t, 2)
+        bits = philox_scalar(counter, (self.key & 0xFFFFFFFF, self.key >> 32))[lane]
+        return (bits >> 16) ^ (place << 12)
 
     def whole(self, rungs: F, t: int) -> int:
-        if self.rounding == "nearest":
-            return round(float(rungs))  # Python rounds half to even, as the specification does
-        below = math.floor(rungs)
-        return below + int(self.uniform(t) < F(rungs - F(below)))
+        if self.rounding == "stochastic":
+            return (int(F(rungs * F(65536))) + self.draw(t)) >> 16
+        return round(float(rungs))  # Python rounds half to even, as the specification does

@@ -1,6 +1,6 @@
 """LNS-Madam, one weight at a time: the specification's integer update of the exponent."""
 
-from oracles.integer_madam import F, NormalizedGradient, Rounding
+from oracles.integer_madam import F, Rounding, WantedRungs
 
 
 class LNSMadamOracle:
@@ -21,16 +21,10 @@ class LNSMadamOracle:
         weight_decay: float = 0.0,
     ) -> None:
         self.e, self.sign, self.last = exponent, sign, 2 ** (bits - 1) - 1
-        self.rungs_per_update = F(base_factor * lr)
-        self.weight_decay = F(weight_decay)
-        self.gradient, self.rounding = (
-            NormalizedGradient(beta, clip),
-            Rounding(rounding, key, index),
-        )
+        self.wanted = WantedRungs(beta, clip, weight_decay, base_factor * lr)
+        self.rounding = Rounding(rounding, key, index)
 
     def step(self, g: F) -> int:
-        shrink = F(F(self.sign) * self.gradient.step(g))
-        shrink = F(shrink + self.weight_decay)
-        r = self.rounding.whole(F(shrink * self.rungs_per_update), self.gradient.t)
-        self.e = min(max(self.e - r, 0), self.last)
+        move = self.rounding.whole(self.wanted.step(g, self.sign), self.wanted.t)
+        self.e = min(max(self.e - move, 0), self.last)
         return self.e

@@ -47,12 +47,27 @@ def tensors_of(arguments: Iterable[Any]) -> Iterable[Tensor]:
             yield from (item for item in argument if isinstance(item, Tensor))
 
 
-def plain(tensors: Iterable[Tensor]) -> bool:
-    """Whether these have memory that may be read now: no tracing, no transform, no subclass."""
+_PLAIN = {Tensor, torch.nn.Parameter}
+_OTHERS = {int, float, bool, str, type(None)}
+
+
+def plain(arguments: Iterable[Any]) -> bool:
+    """Whether tensors, and those in lists, have memory that may be read now.
+
+    No tracing, no transform, no mode, no subclass.
+    """
     # Tensors of torch.func's transforms call themselves plain and have no memory to read.
     if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
+    if torch._C._len_torch_dispatch_stack():  # a mode wants to see every operator
+        return False
+    kinds: set[type] = set()
+    for argument in arguments:
+        if isinstance(argument, list | tuple):
+            kinds.update(map(type, argument))
+        else:
+            kinds.add(type(argument))
+    return kinds <= _PLAIN or kinds <= _PLAIN | _OTHERS
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,8 @@ class Operation:
     ) -> None:
         self.name, self.reference, self.serves = name, reference, serves
         self.sources = {"cpu": cpu, "cuda": gpu}
-        _LIBRARY.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+        tags = (torch.Tag.pt2_compliant_tag,)
+        _LIBRARY.define(f"{name}{schema}", tags=tags)  # type: ignore[no-untyped-call]
         torch.library.impl(f"rung::{name}", "default", self.compute, lib=_LIBRARY)
         torch.library.register_fake(
             f"rung::{name}", fake or (lambda *arguments: None), lib=_LIBRARY
@@ -108,7 +124,7 @@ class Operation:
 
     def __call__(self, *arguments: Any) -> Any:
         """Compute; arguments are positional, as in the schema."""
-        if plain(tensors_of(arguments)):
+        if plain(arguments):
             return self.compute(*arguments)
         return getattr(torch.ops.rung, self.name)(*arguments)
 
@@ -144,7 +160,7 @@ class Operation:
         return implementation
 
 
-_LIBRARY = torch.library.Library("rung", "DEF")
+_LIBRARY = torch.library.Library("rung", "DEF")  # type: ignore[no-untyped-call]
 OPERATIONS: dict[str, Operation] = {}
 
 

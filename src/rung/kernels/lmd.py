@@ -215,10 +215,10 @@ def regularizer(m: Tensor, settings: Settings) -> Tensor:
     factor, shift = regularizer_numbers(settings)
     if settings.prior == "constant":
         return torch.ones_like(m)
-    # Rounding the ratio into the normal numbers: its logarithm and its square stay finite.
-    ratio = (m * factor).clamp(SMALLEST, LARGEST)
     if settings.prior == "lognormal":
-        return torch.log(ratio)
+        return torch.log(m.clamp(SMALLEST, LARGEST)) + math.log(factor)
+    # Rounding the ratio into the normal numbers: its square stays finite.
+    ratio = (m * factor).clamp(SMALLEST, LARGEST)
     if settings.prior == "gaussian":
         ratio = ratio.square().clamp(max=LARGEST)
     return ratio - shift

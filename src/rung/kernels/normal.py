@@ -1,17 +1,23 @@
 """Pairs of standard normal draws as a function of (key, element, step, sample).
 
-Element i of a parameter takes words 2i and 2i + 1 of the Philox stream whose counter is
+Element i of a parameter takes word i of the Philox stream whose counter is
 
     (block index, low), (block index, high) + sample, (step), (PURPOSE_NORMAL)
 
-and turns them into two independent normals (Box and Muller, 1958):
+and turns it into two independent normals (Box and Muller, 1958): its upper 18 bits k give the
+radius, the next 12 bits a the angle inside a quarter, the last two bits the quarter as two signs:
 
-    u1 = (word + 0.5) / 2^32,  u2 = (next word >> 8) / 2^24
-    eps_pos = sqrt(-2 ln u1) cos(2 pi u2),  eps_neg = sqrt(-2 ln u1) sin(2 pi u2)
+    r = sqrt(-2 ln((k + 1/2) / 2^18)),  phi = (pi / 2) (a + 1/2) / 2^12
+    eps_pos = +-r cos(phi),  eps_neg = +-r sin(phi)          minus where bit 0, bit 1 is set
 
-so a draw is the same whatever the chunking, the order of tensors or the rank; |eps| <= 6.77. The
-float32 versions compute ln u1 from the nearer end of (0, 1) and the angle from a quarter turn that
-integers name, which leaves an absolute error of at most `ERROR`.
+so a draw is the same whatever the chunking, the order of tensors or the rank.
+
+What 32 bits leave out of the normal distribution: |eps| ends at `LARGEST`, beyond which 3 in 10^7
+of a normal's draws lie, and its tail is 1 % too thin at 4.5, 4 % at 5. The 2^14 angles lie evenly,
+so that moments have an error by the radius alone: a variance too small by 1.4e-6, a fourth moment
+by 2e-5 of its size. The distribution function is wrong by less than `DISTRIBUTION_ERROR` for |x|
+under 0.001, where angles near an axis are counted one by one, and by 2e-7 elsewhere. The float32
+versions add an absolute error of at most `ERROR`.
 """
 
 import functools
@@ -25,10 +31,10 @@ from torch import Tensor
 from rung.kernels.philox import PURPOSE_NORMAL, philox_blocks_reference
 
 ERROR = 2e-6  # largest |float32 draw - normal_pair_oracle|
+LARGEST = 5.14  # no |eps| is greater: sqrt(2 ln 2^19)
+DISTRIBUTION_ERROR = 5e-5  # of one eps's distribution function
 SAMPLES = 2**31  # samples of one step that the counter keeps apart
 STEPS = 2**32  # steps, likewise
-
-_EIGHTH, _QUARTER = 1 << 21, 22  # of a turn of 2^24 steps; the quarter as a shift
 
 
 def normal_pair(
@@ -67,7 +73,7 @@ def normal_pair_reference(
     """`normal_pair` in PyTorch operations only, on every device; traceable."""
     check_range(start, count, sample, step)
     words = philox_blocks_reference(key, *_blocks(start, count, sample), step, PURPOSE_NORMAL)
-    return from_words(*_split(words, start, count))
+    return from_words(_part(words, start, count))
 
 
 def normal_pair_oracle(
@@ -76,33 +82,26 @@ def normal_pair_oracle(
     """`normal_pair` in float64, by the formula."""
     check_range(start, count, sample, step)
     words = philox_blocks_reference(key, *_blocks(start, count, sample), step, PURPOSE_NORMAL)
-    first, second = (w.to(torch.int64) & 0xFFFFFFFF for w in _split(words, start, count))
-    u1 = (first.to(torch.float64) + 0.5) * 2.0**-32
-    u2 = (second >> 8).to(torch.float64) * 2.0**-24
-    radius = torch.sqrt(-2 * torch.log(u1))
-    return radius * torch.cos(2 * math.pi * u2), radius * torch.sin(2 * math.pi * u2)
+    word = _part(words, start, count).to(torch.int64) & 0xFFFFFFFF
+    radius = torch.sqrt(-2 * torch.log(((word >> 14).to(torch.float64) + 0.5) * 2.0**-18))
+    angle = (((word >> 2) & 0xFFF).to(torch.float64) + 0.5) * (math.pi / 2 * 2.0**-12)
+    return _sign(word, 0) * radius * torch.cos(angle), _sign(word, 1) * radius * torch.sin(angle)
 
 
-def from_words(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The float32 pair of two words each.
+def from_words(words: Tensor) -> tuple[Tensor, Tensor]:
+    """The float32 pair of a word each, given as int32 bit patterns."""
+    k = ((words >> 14) & 0x3FFFF).to(torch.float32)
+    # From u = 1/2 up by 1 - u, which is exact and keeps its logarithm's relative accuracy.
+    to_one = 1 - (k + 0.5) * 2.0**-18
+    log_u = torch.where(to_one < 0.5, torch.log1p(-to_one), torch.log((k + 0.5) * 2.0**-18))
+    radius = torch.sqrt(-2 * log_u)
+    angle = (((words >> 2) & 0xFFF).to(torch.float32) + 0.5) * (math.pi / 2 * 2.0**-12)
+    pos, neg = radius * torch.cos(angle), radius * torch.sin(angle)
+    return _sign(words, 0) * pos, _sign(words, 1) * neg
 
-    Args:
-        first: int32 bit patterns of the words that give the radius.
-        second: int32 bit patterns of the words that give the angle, same shape.
-    """
-    # For a word w from 2^31 up, ~w counts from the upper end: 1 - u1 keeps its relative accuracy.
-    from_end = first < 0
-    distance = (torch.where(from_end, ~first, first).to(torch.float32) + 0.5) * 2.0**-32
-    log_u1 = torch.where(from_end, torch.log1p(-distance), torch.log(distance))
-    radius = torch.sqrt(-2 * log_u1)
-    turn = (second >> 8) & 0xFFFFFF
-    quarter = (turn + _EIGHTH) >> _QUARTER
-    angle = (turn - (quarter << _QUARTER)).to(torch.float32) * (2 * math.pi * 2.0**-24)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    odd = (quarter & 1) != 0
-    x, y = torch.where(odd, -sin, cos), torch.where(odd, cos, sin)
-    sign = torch.where((quarter & 2) != 0, -radius, radius)
-    return sign * x, sign * y
+
+def _sign(words: Tensor, bit: int) -> Tensor:
+    return 1 - 2 * ((words >> bit) & 1)
 
 
 def check_range(start: int, count: int, sample: int, step: int | Tensor = 0) -> None:
@@ -125,14 +124,13 @@ def check_range(start: int, count: int, sample: int, step: int | Tensor = 0) -> 
 
 
 def _blocks(start: int, count: int, sample: int) -> tuple[int, int]:
-    """First block and number of blocks of four words; two elements share a block."""
-    first = start // 2
-    return first + (sample << 32), (start + count + 1) // 2 - first
+    """First block and number of blocks of four words; four elements share a block."""
+    first = start // 4
+    return first + (sample << 32), (start + count + 3) // 4 - first
 
 
-def _split(words: Tensor, start: int, count: int) -> tuple[Tensor, Tensor]:
-    pairs = words.reshape(-1, 2)[start % 2 :][:count]
-    return pairs[:, 0], pairs[:, 1]
+def _part(words: Tensor, start: int, count: int) -> Tensor:
+    return words[start % 4 :][:count]
 
 
 @functools.cache

@@ -1,11 +1,13 @@
 """Learning by multiplication: one pure update per algorithm, one shared loop."""
 
+from rung.kernels.coded_madam import bbit_madam_update, lns_madam_update
+from rung.kernels.madam import madam_update, normalized_gradient
 from rung.optim._base import state_bytes
 from rung.optim._lmd_rule import default_lr
-from rung.optim.bbit_madam import BBitMadam, bbit_madam_update
+from rung.optim.bbit_madam import BBitMadam
 from rung.optim.lmd import LMD
-from rung.optim.lns_madam import LNSMadam, lns_madam_update
-from rung.optim.madam import Madam, madam_update, normalized_gradient
+from rung.optim.lns_madam import LNSMadam
+from rung.optim.madam import Madam
 from rung.optim.quantized_update import QuantizedUpdate
 from rung.optim.split import ParameterSplit, init_zeros_, split_parameters
 

@@ -47,12 +47,12 @@ class BlockOptimizer(MultiplicativeOptimizer):
     # -- for leaves --------------------------------------------------------------------------
 
     @abstractmethod
-    def _write_sample(self, group: Group, param: Tensor, draw: Draw) -> None:
-        """Put a draw into a parameter."""
+    def _write_sample(self, group: Group, params: list[Tensor], draw: Draw) -> None:
+        """Put a draw into a group's parameters."""
 
     @abstractmethod
-    def _write_point(self, group: Group, param: Tensor, point: str) -> None:
-        """Put the mean or the median into a parameter."""
+    def _write_point(self, group: Group, params: list[Tensor], point: str) -> None:
+        """Put the mean or the median into a group's parameters."""
 
     # -- groups ------------------------------------------------------------------------------
 
@@ -107,9 +107,9 @@ class BlockOptimizer(MultiplicativeOptimizer):
         with self._block(f"the {point}"):
             if point == "sample":
                 which = Draw(draw, predictive=True)
-                self._each(lambda group, param: self._write_sample(group, param, which))
+                self._each(lambda group, params: self._write_sample(group, params, which))
             else:
-                self._each(lambda group, param: self._write_point(group, param, point))
+                self._each(lambda group, params: self._write_point(group, params, point))
             yield
 
     @contextmanager
@@ -155,20 +155,26 @@ class BlockOptimizer(MultiplicativeOptimizer):
                     "after loading weights, or load its state too."
                 )
 
-    def _each(self, write: Callable[[Group, Tensor], None]) -> None:
+    def _each(self, write: Callable[[Group, list[Tensor]], None]) -> None:
+        """Call `write` for every group's parameters."""
         with torch.no_grad():
-            for group, param in self._weights():
-                write(group, param)
+            for group in self._own_groups:
+                params = [p for p in group["params"] if p in self.state and p.numel()]
+                if params:
+                    write(group, params)
 
     def _restore(self, params: Iterable[Tensor]) -> None:
         """Put parameters to their point."""
         chosen = set(params)
         marks = self.__dict__.setdefault("_marks", {})
-        with torch.no_grad():
-            for group, param in self._weights():
-                if param in chosen:
-                    self._write_point(group, param, group["evaluate"])
-                    marks[param] = mark_of(param)
+
+        def write(group: Group, params: list[Tensor]) -> None:
+            params = [param for param in params if param in chosen]
+            if params:
+                self._write_point(group, params, group["evaluate"])
+                marks.update((param, mark_of(param)) for param in params)
+
+        self._each(write)
 
 
 def mark_of(param: Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the optimizers of weights in codes share: the loop over slices, rounding, refusals."""
+"""What the optimizers of weights in codes share: one call for all parameters, refusals."""
 
 import warnings
 from abc import abstractmethod
@@ -8,18 +8,15 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Tensor
 
-from rung.formats import name_of
-from rung.kernels.philox import PURPOSE_ROUND, uniform
+from rung.formats import LNS, name_of
+from rung.kernels import coded_madam as kernel
+from rung.kernels.madam import Scalar
 from rung.optim import _additive
 from rung.optim._base import Group, MultiplicativeOptimizer, check_choice
-from rung.optim._moment import MOMENTS, Moment, write
-from rung.optim._write import Scalar, Step, advance
-from rung.optim.madam import normalized_gradient
+from rung.optim._moment import init_moment
+from rung.optim._moment import scales as moment_scales
+from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
-
-# Elements per slice on the CPU: temporaries of a slice stay in the cache, and no float tensor of
-# the weight's size ever exists.
-_SLICE = 2**17
 
 
 class CodedOptions(TypedDict, total=False):
@@ -40,7 +37,7 @@ class CodedOptions(TypedDict, total=False):
 class CodedOptimizer(MultiplicativeOptimizer):
     """Interface of the optimizers that move integer codes; use a leaf class.
 
-    A leaf gives its kind of format, `_move` and `_stalling`.
+    A leaf gives its kind of format, `_rungs_per_update` and `_stalling`.
 
     Attributes:
         format_type: Class of the formats that it moves.
@@ -95,15 +92,8 @@ class CodedOptimizer(MultiplicativeOptimizer):
     # -- for leaves --------------------------------------------------------------------------
 
     @abstractmethod
-    def _move(
-        self,
-        group: Group,
-        param: CodedTensor,
-        start: int,
-        update: Tensor,
-        draws: Tensor | None,
-    ) -> Tensor:
-        """New stored codes of the weights from flat index `start`, one for each of `update`."""
+    def _rungs_per_update(self, fmt: Any, lr: Scalar) -> Scalar:
+        """Rungs that an update of 1 moves a weight of a format by."""
 
     @abstractmethod
     def _stalling(self, formats: set[Any], lr: float) -> str | None:
@@ -137,7 +127,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         state = self.state[param]
         device = param.device if group["capturable"] else None
         state["step"] = torch.zeros((), dtype=torch.float32, device=device)
-        MOMENTS[group["state"]].init(state, param.codes)
+        init_moment(state, param.codes, group["state"])
 
     def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
         if group["algorithm"] != self.algorithm or group["rounding"] == "stochastic":
@@ -155,49 +145,36 @@ class CodedOptimizer(MultiplicativeOptimizer):
     # -- the step ----------------------------------------------------------------------------
 
     def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        self._warn_of_stalling(group, stacklevel=6)
-        for param in params:
+        self._warn_of_stalling(group, stacklevel=7)
+        buckets: dict[Any, list[CodedTensor]] = {}
+        for index, param in enumerate(params):
             assert isinstance(param, CodedTensor)
-            self._step_parameter(group, param, finite)
+            # Undoing a step takes copies of what it writes: one parameter's at a time.
+            buckets.setdefault(param.device if finite is None else index, []).append(param)
+        for bucket in buckets.values():
+            self._step_bucket(group, bucket, finite)
+        if params:
+            # Autograd must see that weights changed: it watches the outside, codes are inside.
+            torch.autograd.graph.increment_version(params)
 
-    def _step_parameter(self, group: Group, param: CodedTensor, finite: Tensor | None) -> None:
-        state, moment = self.state[param], MOMENTS[group["state"]]
-        step = advance(state["step"], finite, group["capturable"])
-        assert param.grad is not None
-        grad = param.grad.reshape(-1)
-        prepared = moment.prepare(state, grad, group["beta"])
-        length = _SLICE if param.device.type == "cpu" else max(grad.numel(), 1)
-        for start in range(0, grad.numel(), length):
-            stop = min(start + length, grad.numel())
-            self._step_slice(
-                group, param, grad[start:stop], (moment, prepared), start, step, finite
+    def _step_bucket(self, group: Group, params: list[CodedTensor], finite: Tensor | None) -> None:
+        """Parameters of one device, in one call."""
+        states, formats = [self.state[param] for param in params], [p.format for p in params]
+        moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
+        codes = [param.codes for param in params]
+        with undone_unless(finite, [*codes, *moments, *scales]):
+            kernel.step(
+                codes,
+                moments,
+                scales,
+                [param.grad for param in params],
+                [param.signs for param in params],
+                [param.key for param in params],
+                advance_all([state["step"] for state in states], finite),
+                numbers(group["beta"], group["clip"], group["weight_decay"]),
+                numbers(*(self._rungs_per_update(fmt, group["lr"]) for fmt in formats)),
+                [fmt.bits for fmt in formats],
+                self.format_type is LNS,
+                group["rounding"] == "stochastic",
+                group["maximize"],
             )
-        moment.finish(state, prepared, finite)
-        # Autograd must see that the weight changed: it watches the outside, the codes are inside.
-        torch.autograd.graph.increment_version(param)
-
-    def _step_slice(
-        self,
-        group: Group,
-        param: CodedTensor,
-        grad: Tensor,
-        moment_and_prepared: tuple[Moment, Tensor],
-        start: int,
-        step: Step,
-        finite: Tensor | None,
-    ) -> None:
-        state, (moment, prepared) = self.state[param], moment_and_prepared
-        stop, count = start + grad.numel(), grad.numel()
-        grad = grad.to(torch.float32)
-        if group["maximize"]:
-            grad = -grad
-        exp_avg_sq, update = normalized_gradient(
-            grad, moment.read(state, start, stop), step, group["beta"], group["clip"]
-        )
-        draws = None
-        if group["rounding"] == "stochastic":
-            draws = uniform(param.key, start, count, step, PURPOSE_ROUND)
-        moved = self._move(group, param, start, update, draws)
-        write(param.codes.view(-1)[start:stop], moved, finite)
-        encoded = moment.encode(exp_avg_sq, prepared, param.key, start, step)
-        write(state["exp_avg_sq"].view(-1)[start:stop], encoded, finite)

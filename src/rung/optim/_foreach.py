@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rung.kernels.madam import bias_correction
 from rung.optim._moment import write
-from rung.optim._write import advance, bias_correction, working_gradient, write_weight
+from rung.optim._write import advance, working_gradient, write_weight
 
 
 def madam_update_foreach(

@@ -18,7 +18,7 @@ MEDIANS = ("median_pos", "median_neg")
 MOMENTA = ("momentum_pos", "momentum_neg")
 
 # Keys of the random streams, added to a parameter's own.
-_ROUNDING = 1 << 40
+ROUNDING = 1 << 40
 
 
 class Vectors(NamedTuple):
@@ -34,10 +34,10 @@ class Storage(ABC):
     """A storage of the four vectors in a parameter's state.
 
     Attributes:
-        rounds: Whether medians change as they are stored.
+        plain: Whether the state is what `kernels.lmd_lists` reads and writes itself.
     """
 
-    rounds = True
+    plain = True
 
     @abstractmethod
     def init(self, state: State, m_pos: Tensor, m_neg: Tensor) -> None:
@@ -49,17 +49,14 @@ class Storage(ABC):
 
     @abstractmethod
     def open(self, state: State) -> Vectors:
-        """All four in the working dtype, for a step to write to."""
+        """All four, for a step to write to."""
 
-    @abstractmethod
-    def close(self, state: State, vectors: Vectors, step: int) -> None:
-        """Store what a step wrote."""
+    def close(self, state: State, vectors: Vectors, step: int) -> None:  # noqa: B027
+        """Store what a step wrote, where that is not the state itself."""
 
 
 class FullStorage(Storage):
     """float32, or float64 for float64 parameters: 16 bytes a weight."""
-
-    rounds = False
 
     def init(self, state: State, m_pos: Tensor, m_neg: Tensor) -> None:
         for name, median in zip(MEDIANS, (m_pos, m_neg), strict=True):
@@ -72,9 +69,6 @@ class FullStorage(Storage):
 
     def open(self, state: State) -> Vectors:
         return Vectors(*(state[name] for name in (*MEDIANS, *MOMENTA)))
-
-    def close(self, state: State, vectors: Vectors, step: int) -> None:
-        """Nothing: the step wrote to the state itself."""
 
 
 class BFloat16Storage(Storage):
@@ -91,11 +85,7 @@ class BFloat16Storage(Storage):
         return state["median_pos"].float(), state["median_neg"].float()
 
     def open(self, state: State) -> Vectors:
-        return Vectors(*(state[name].float() for name in (*MEDIANS, *MOMENTA)))
-
-    def close(self, state: State, vectors: Vectors, step: int) -> None:
-        for index, name in enumerate((*MEDIANS, *MOMENTA)):
-            _write_bfloat16(state, name, vectors[index], index, step)
+        return FullStorage().open(state)
 
 
 class CodeStorage(Storage):
@@ -104,6 +94,8 @@ class CodeStorage(Storage):
     The codes span the format's octaves around m0: with 16 octaves from m0 / 256 to 256 m0. A move
     of ln m is rounded to whole codes stochastically, so that small ones count in the mean.
     """
+
+    plain = False
 
     def __init__(self, fmt: LNS) -> None:
         self.fmt = fmt
@@ -130,7 +122,7 @@ class CodeStorage(Storage):
         before = self.medians(state)
         for index, name in enumerate(MEDIANS):
             move = per_log * torch.log(vectors[index] / before[index]).view(-1)
-            key = state["key"] + (_ROUNDING + index)
+            key = state["key"] + (ROUNDING + index)
             draws = uniform(key, 0, move.numel(), step, PURPOSE_ROUND).to(move.device)
             exponent = state[name].view(-1).to(torch.int32) + whole_rungs(move, last, draws)
             state[name].copy_(exponent.clamp(0, last).view_as(state[name]))
@@ -156,5 +148,5 @@ def _write_bfloat16(state: State, name: str, values: Tensor, stream: int, step: 
         return
     # The magnitude's bits are rounded; a momentum's sign stays where it is.
     flat = values.to(torch.float32).view(-1)
-    rounded = round_bfloat16(flat, state["key"] + (_ROUNDING + stream), 0, step)
+    rounded = round_bfloat16(flat, state["key"] + (ROUNDING + stream), 0, step)
     state[name].copy_(rounded.view_as(state[name]))

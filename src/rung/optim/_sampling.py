@@ -76,16 +76,17 @@ class SamplingOptimizer(BlockOptimizer):
             self._complete_state()
             self._require_own_points()
         with self._block("a sample") as block:
-            self._each(lambda group, param: self._draw(group, param, draw))
+            self._each(lambda group, params: self._draw(group, params, draw))
             yield
             self._collect(draw)
             self._taken += 1
             block.restores = restore
 
-    def _draw(self, group: Group, param: Tensor, draw: Draw) -> None:
+    def _draw(self, group: Group, params: list[Tensor], draw: Draw) -> None:
         # Without a step of its own, a frozen weight would get the same draw every time.
-        if param.requires_grad:
-            self._write_sample(group, param, draw)
+        params = [param for param in params if param.requires_grad]
+        if params:
+            self._write_sample(group, params, draw)
 
     def _start_over(self) -> None:
         """After a step that a gradient scaler left out; otherwise a block too many.
@@ -165,6 +166,8 @@ class SamplingOptimizer(BlockOptimizer):
 
     # -- the step ----------------------------------------------------------------------------
 
+    # Draws, blocks and marks are the host's, and there is no pass to fuse: not to be traced.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient.
 

@@ -1,23 +1,60 @@
 """What a step reads and writes besides its formula: step counts, gradients, weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from rung.kernels import step_counts
+from rung.kernels.madam import Scalar, Step
 from rung.optim._moment import write
-
-Scalar = float | Tensor
-Step = int | Tensor
-
-
-def bias_correction(beta: float, step: Step) -> Scalar:
-    """1 - beta^t; in float64 also on a device, where float32 would lose 5e-5 at t = 1."""
-    return 1 - beta ** (step.to(torch.float64) if isinstance(step, Tensor) else step)
 
 
 def advance(step: Tensor, finite: Tensor | None, capturable: bool) -> Step:
     """Count a step in place (a skipped one not); a number, or the tensor if capturable."""
     step.add_(1 if finite is None else finite.to(step.dtype))
     return step if capturable else int(step)
+
+
+def advance_all(steps: list[Tensor], finite: Tensor | None) -> Tensor:
+    """Count a step of several parameters (a skipped one not); their counts, shape (n,)."""
+    if finite is None:
+        return step_counts.advance(steps)  # type: ignore[no-any-return]
+    for step in steps:
+        step.add_(finite.to(step.dtype))
+    return torch.stack(steps)
+
+
+def numbers(*values: Scalar) -> Tensor:
+    """float64 values in one tensor: on the host, or on the device where one of them is."""
+    given = [value for value in values if isinstance(value, Tensor)]
+    place: Any = {"dtype": torch.float64, "device": given[0].device if given else "cpu"}
+    if torch.compiler.is_compiling():
+        # What is added to a tensor stays an input of the graph; else each lr would compile anew.
+        zero = torch.zeros((), **place)
+        return torch.stack([(zero + value).reshape(()) for value in values])
+    if not given:
+        return torch.tensor(values, dtype=torch.float64)
+    # Filled on the device: a copy from the host would not do in a CUDA graph.
+    return torch.stack(
+        [
+            value.to(torch.float64).reshape(())
+            if isinstance(value, Tensor)
+            else torch.full((), value, **place)
+            for value in values
+        ]
+    )
+
+
+@contextmanager
+def undone_unless(finite: Tensor | None, written: list[Tensor]) -> Iterator[None]:
+    """Restore tensors after the block on their device, unless a 0-d bool (None: yes) is true."""
+    kept = [] if finite is None else [(tensor, tensor.clone()) for tensor in written]
+    yield
+    for tensor, before in kept:
+        tensor.copy_(torch.where(finite, tensor, before))  # type: ignore[arg-type]
 
 
 def working_gradient(param: Tensor, maximize: bool) -> Tensor:

@@ -3,50 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-import torch
-from torch import Tensor
-
 from rung.formats import Ladder
-from rung.kernels.ladder import load_codes, store_codes
-from rung.optim._base import Group
+from rung.kernels.madam import Scalar
 from rung.optim._coded import CodedOptimizer, CodedOptions
-from rung.optim._write import Scalar, whole_rungs
-from rung.tensor.coded import CodedTensor
-
-
-def bbit_madam_update(
-    codes: Tensor,
-    signs: Tensor,
-    update: Tensor,
-    rungs_per_update: Scalar,
-    weight_decay: float,
-    last: int,
-    draws: Tensor | None,
-) -> Tensor:
-    """Move codes by whole rungs (Bernstein et al. 2020, section 4.1).
-
-        r = round(lr / eta0 * (u + sign(W) * weight_decay)) * sign(W)
-        k <- clamp(k + r, 0, 2^B - 1)
-
-    A weight shrinks (k grows) where sign(W) = sign(g).
-
-    Args:
-        codes: k, int32 in [0, last], shape (n,).
-        signs: sign(W), +1 or -1, float32.
-        update: u of `normalized_gradient`, float32.
-        rungs_per_update: lr / eta0.
-        weight_decay: lambda.
-        last: 2^B - 1.
-        draws: None rounds to nearest, ties to even; float32 uniforms in [0, 1) round up with the
-            odds of the fraction.
-
-    Returns:
-        New codes, int32.
-    """
-    if weight_decay:
-        update = update + signs * weight_decay
-    rungs = whole_rungs(update * rungs_per_update, last, draws)
-    return (codes + rungs * signs.to(torch.int32)).clamp(0, last)
 
 
 class BBitMadam(CodedOptimizer):
@@ -54,8 +13,7 @@ class BBitMadam(CodedOptimizer):
 
         v <- beta v + (1 - beta) g^2
         u  = clamp(g / sqrt(v / (1 - beta^t)), -clip, +clip)
-        r  = round(lr / eta0 * (u + sign(W) weight_decay)) * sign(W)
-        k <- clamp(k + r, 0, 2^B - 1)
+        k <- clamp(k + round(lr / eta0 * (sign(W) u + weight_decay)), 0, 2^B - 1)
 
     eta0 is the base precision of each weight's ladder. With rounding to nearest, lr must be at
     least eta0, or most updates round to 0: the 8-bit ladder's eta0 is 0.016, so lr = 0.01 wants
@@ -76,7 +34,8 @@ class BBitMadam(CodedOptimizer):
             the element's index alone.
         state: Storage of v: ``"bf16"``, ``"fp32"`` or ``"log8"``: 3, 5 or 2 bytes a weight in all
             with 8-bit codes and seeded signs.
-        on_nonfinite: ``"skip"`` or ``"raise"``.
+        on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
+            saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
         capturable: Never synchronise with the device.
         differentiable: Must be False.
@@ -90,7 +49,7 @@ class BBitMadam(CodedOptimizer):
         ValueError: A hyper-parameter out of range; a parameter that is not stored in codes.
 
     Example:
-        >>> import rung
+        >>> import rung, torch
         >>> model = torch.nn.Linear(4, 1)
         >>> report = rung.store_weights_(model, "ladder8")
         >>> split = rung.optim.split_parameters(model)
@@ -127,23 +86,5 @@ class BBitMadam(CodedOptimizer):
             f"rounding='stochastic', or lr >= {coarsest:.4g}."
         )
 
-    def _move(
-        self,
-        group: Group,
-        param: CodedTensor,
-        start: int,
-        update: Tensor,
-        draws: Tensor | None,
-    ) -> Tensor:
-        fmt, count = param.format, update.numel()
-        assert isinstance(fmt, Ladder)
-        codes = bbit_madam_update(
-            load_codes(param.codes.view(-1)[start : start + count]),
-            param.sign_slice(start, count, torch.float32),
-            update,
-            group["lr"] / fmt.base_precision,
-            group["weight_decay"],
-            fmt.levels - 1,
-            draws,
-        )
-        return store_codes(codes, fmt.bits)
+    def _rungs_per_update(self, fmt: Any, lr: Scalar) -> Scalar:
+        return lr / fmt.base_precision  # type: ignore[no-any-return]

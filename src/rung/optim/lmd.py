@@ -81,7 +81,8 @@ class LMD(SamplingOptimizer):
             DistributedDataParallel, or inside its ``no_sync``).
         seed: Of noise and stochastic rounding; draws depend on it, the parameter's name, the step
             and the element's index alone.
-        on_nonfinite: ``"skip"`` or ``"raise"``.
+        on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: with one sample, gradients are not
+            looked at, which saves a pass over them; NaN then counts as 0.
         maximize: Ascend instead of descend.
         additive_lr: lr of the AdamW group; ignored unless `params` is a `ParameterSplit`, as are
             `additive_betas`, `additive_eps` and `additive_weight_decay`.
@@ -181,11 +182,11 @@ class LMD(SamplingOptimizer):
 
     # -- what the sampling optimizer asks ----------------------------------------------------
 
-    def _write_sample(self, group: Group, param: Tensor, draw: Draw) -> None:
-        rule.write_sample(group, param, self.state[param], draw)
+    def _write_sample(self, group: Group, params: list[Tensor], draw: Draw) -> None:
+        rule.write_sample(group, params, self.state, draw)
 
-    def _write_point(self, group: Group, param: Tensor, point: str) -> None:
-        rule.write_point(group, param, self.state[param], point)
+    def _write_point(self, group: Group, params: list[Tensor], point: str) -> None:
+        rule.write_point(group, params, self.state, point)
 
     def _accumulate(self, group: Group, param: Tensor, draw: Draw) -> None:
         self._sums[param] = rule.add_draw(
@@ -204,10 +205,9 @@ class LMD(SamplingOptimizer):
     # -- the step ----------------------------------------------------------------------------
 
     def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
+        params = [param for param in params if param.numel()]
+        rule.step(group, params, self.state, self._sums)
         for param in params:
-            if not param.numel():
-                continue
-            rule.step(group, param, self.state[param], self._sums.get(param))
             self._mark_written(param)
 
     def medians(self, param: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,47 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-import torch
-from torch import Tensor
-
 from rung.formats import LNS
-from rung.kernels.lns import exponents
-from rung.optim._base import Group
+from rung.kernels.madam import Scalar
 from rung.optim._coded import CodedOptimizer, CodedOptions
-from rung.optim._write import Scalar, whole_rungs
-from rung.tensor.coded import CodedTensor
-
-
-def lns_madam_update(
-    exponent: Tensor,
-    signs: Tensor,
-    update: Tensor,
-    rungs_per_update: Scalar,
-    weight_decay: float,
-    last: int,
-    draws: Tensor | None,
-) -> Tensor:
-    """Move exponents by integers (Zhao et al. 2022).
-
-        e <- clamp(e - round(gamma * lr * (sign(W) * u + weight_decay)), 0, 2^(B-1) - 1)
-
-    Args:
-        exponent: e, int32 in [0, last], shape (n,).
-        signs: sign(W), +1 or -1, float32.
-        update: u of `normalized_gradient`, float32.
-        rungs_per_update: gamma * lr.
-        weight_decay: lambda.
-        last: 2^(B-1) - 1.
-        draws: None rounds to nearest, ties to even; float32 uniforms in [0, 1) round up with the
-            odds of the fraction.
-
-    Returns:
-        New exponents, int32.
-    """
-    shrink = update * signs
-    if weight_decay:
-        shrink = shrink + weight_decay
-    return (exponent - whole_rungs(shrink * rungs_per_update, last, draws)).clamp(0, last)
 
 
 class LNSMadam(CodedOptimizer):
@@ -73,7 +35,8 @@ class LNSMadam(CodedOptimizer):
             the element's index alone.
         state: Storage of v: ``"bf16"``, ``"fp32"`` or ``"log8"``: 4, 6 or 3 bytes a weight in all
             with codes of 9 to 16 bits.
-        on_nonfinite: ``"skip"`` or ``"raise"``.
+        on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
+            saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
         capturable: Never synchronise with the device.
         differentiable: Must be False.
@@ -87,7 +50,7 @@ class LNSMadam(CodedOptimizer):
         ValueError: A hyper-parameter out of range; a parameter in floating point or on a ladder.
 
     Example:
-        >>> import rung
+        >>> import rung, torch
         >>> model = torch.nn.Linear(4, 1)
         >>> report = rung.store_weights_(model, "lns16")
         >>> optimizer = LNSMadam(rung.optim.split_parameters(model))
@@ -125,26 +88,5 @@ class LNSMadam(CodedOptimizer):
             f"rounding='stochastic', a format of more bits, or lr >= {needed:.4g}."
         )
 
-    def _move(
-        self,
-        group: Group,
-        param: CodedTensor,
-        start: int,
-        update: Tensor,
-        draws: Tensor | None,
-    ) -> Tensor:
-        fmt = param.format
-        assert isinstance(fmt, LNS)
-        stored = param.codes.view(-1)[start : start + update.numel()]
-        exponent = exponents(stored, fmt.bits)
-        moved = lns_madam_update(
-            exponent,
-            param.sign_slice(start, update.numel(), torch.float32),
-            update,
-            group["lr"] * fmt.base_factor,
-            group["weight_decay"],
-            fmt.levels - 1,
-            draws,
-        )
-        # e is in the low bits and stays in its range: the sign above it is not touched.
-        return stored + (moved - exponent).to(stored.dtype)
+    def _rungs_per_update(self, fmt: Any, lr: Scalar) -> Scalar:
+        return lr * fmt.base_factor  # type: ignore[no-any-return]

@@ -7,82 +7,16 @@ import torch
 from torch import Tensor
 
 from rung.formats.scaling import root_mean_square
+from rung.kernels import madam as kernel
+from rung.kernels.madam import Scalar
 from rung.kernels.philox import key_from_seed
 from rung.optim import _additive
 from rung.optim._base import Group, MultiplicativeOptimizer, check_range
 from rung.optim._foreach import madam_update_foreach
-from rung.optim._moment import MOMENTS, write
-from rung.optim._write import (
-    Scalar,
-    Step,
-    advance,
-    bias_correction,
-    working_gradient,
-    write_weight,
-)
+from rung.optim._moment import init_moment
+from rung.optim._moment import scales as moment_scales
+from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
-
-
-def normalized_gradient(
-    grad: Tensor, exp_avg_sq: Tensor, step: Step, beta: float, clip: float
-) -> tuple[Tensor, Tensor]:
-    """Second moment and clipped, normalised gradient (Algorithm 1, lines 2 and 3).
-
-        v <- beta v + (1 - beta) g^2,   u = clamp(g / sqrt(v / (1 - beta^t)), -clip, +clip)
-
-    u is 0 where g is 0, also when v is 0. The bias correction 1 - beta^t is not in the paper's
-    pseudocode; without it the first updates would be sqrt(1 / (1 - beta)) = 32 times too large.
-
-    Args:
-        grad: g, any shape, float32 or float64.
-        exp_avg_sq: v, same shape and dtype.
-        step: t, from 1.
-        beta: In [0, 1).
-        clip: Largest |u|.
-
-    Returns:
-        (v, u), new tensors.
-    """
-    exp_avg_sq = exp_avg_sq * beta + (grad * grad) * (1 - beta)
-    typical = (exp_avg_sq / bias_correction(beta, step)).sqrt()
-    update = torch.where(typical > 0, grad / typical, 0.0).clamp(-clip, clip)
-    return exp_avg_sq, update
-
-
-def madam_update(
-    weight: Tensor,
-    grad: Tensor,
-    exp_avg_sq: Tensor,
-    max_weight: Tensor,
-    step: Step,
-    lr: Scalar,
-    beta: float,
-    clip: float,
-    weight_decay: float,
-) -> tuple[Tensor, Tensor]:
-    """Madam on one tensor (Bernstein et al. 2020, Algorithm 1 and equation 5).
-
-        W <- clamp(W * exp(-lr (sign(W) * u + weight_decay)), -W_max, +W_max)
-
-    With u of `normalized_gradient`. Decoupled weight decay is ours (0 in the paper).
-
-    Args:
-        weight: W, any shape, float32 or float64.
-        grad: g.
-        exp_avg_sq: v.
-        max_weight: W_max (the paper's sigma*), 0-d.
-        step: t, from 1.
-        lr: eta, typical change of ln|W|.
-        beta: Averaging constant of v.
-        clip: eta*/eta.
-        weight_decay: lambda.
-
-    Returns:
-        (W, v), new tensors.
-    """
-    exp_avg_sq, update = normalized_gradient(grad, exp_avg_sq, step, beta, clip)
-    moved = weight * torch.exp(-lr * (weight.sign() * update + weight_decay))
-    return moved.clamp(-max_weight, max_weight), exp_avg_sq
 
 
 class Madam(MultiplicativeOptimizer):
@@ -110,9 +44,11 @@ class Madam(MultiplicativeOptimizer):
         state: Storage of v: ``"fp32"``, ``"bf16"`` or ``"log8"`` (8-bit log codes); the latter two
             round stochastically, by the seed.
         seed: Of that rounding.
-        on_nonfinite: ``"skip"`` or ``"raise"``.
+        on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
+            saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
-        foreach: Update all parameters of a group by multi-tensor operations (``"fp32"`` only).
+        foreach: Where no fused step exists (a GPU, other dtypes), update all parameters of a
+            group by multi-tensor operations (``"fp32"`` only).
         capturable: Never synchronise with the device, so that a CUDA graph can hold the step.
         differentiable: Must be False.
         additive_lr: lr of the AdamW group; ignored unless `params` is a `ParameterSplit`, as are
@@ -189,7 +125,7 @@ class Madam(MultiplicativeOptimizer):
         if group["foreach"] and group["state"] != "fp32":
             raise ValueError(
                 f"`foreach=True` needs state='fp32'; got state={group['state']!r}. "
-                "Leave `foreach` out: other storages are updated tensor by tensor."
+                "Leave `foreach` out: other storages have one way only."
             )
 
     def _init_state(self, group: Group, param: Tensor, name: str) -> None:
@@ -206,38 +142,38 @@ class Madam(MultiplicativeOptimizer):
         state["max_weight"] = group["scale_bound"] * scale
         if group["state"] != "fp32":
             state["key"] = torch.tensor(key_from_seed(group["seed"], name), device=param.device)
-        MOMENTS[group["state"]].init(state, param)
+        init_moment(state, param, group["state"])
 
     def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        if group["foreach"]:
+        fused = [p.device.type == "cpu" and p.dtype == torch.float32 for p in params]
+        if group["foreach"] and not all(fused):
             madam_update_foreach(self.state, group, params, finite)
             return
-        for param in params:
-            self._step_parameter(group, param, finite)
+        buckets: dict[Any, list[Tensor]] = {}
+        for index, param in enumerate(params):
+            # Undoing a step takes copies of what it writes: one parameter's at a time.
+            place = (param.device, param.dtype) if finite is None else index
+            buckets.setdefault(place, []).append(param)
+        for bucket in buckets.values():
+            self._step_bucket(group, bucket, finite)
 
-    def _step_parameter(self, group: Group, param: Tensor, finite: Tensor | None) -> None:
-        state, moment = self.state[param], MOMENTS[group["state"]]
-        step = advance(state["step"], finite, group["capturable"])
-        grad = working_gradient(param, group["maximize"])
-        prepared = moment.prepare(state, grad, group["beta"])
-        weight, exp_avg_sq = madam_update(
-            param.to(grad.dtype),
-            grad,
-            moment.read(state, 0, grad.numel()).view(grad.shape),
-            state["max_weight"],
-            step,
-            group["lr"],
-            group["beta"],
-            group["clip"],
-            group["weight_decay"],
-        )
-        write_weight(param, weight, group["lr"], finite)
-        if param.numel():
-            stored = moment.encode(
-                exp_avg_sq.reshape(-1), prepared, state.get("key", param), 0, step
+    def _step_bucket(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
+        """Parameters of one device and dtype, in one call."""
+        states = [self.state[param] for param in params]
+        moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
+        with undone_unless(finite, [*params, *moments, *scales]):
+            kernel.step(
+                [param.detach() for param in params],
+                moments,
+                scales,
+                [param.grad for param in params],
+                [state["max_weight"] for state in states],
+                [state["key"] for state in states if "key" in state],
+                advance_all([state["step"] for state in states], finite),
+                numbers(group["beta"], group["clip"], group["weight_decay"], group["lr"]),
+                group["maximize"],
             )
-            write(state["exp_avg_sq"], stored.view(grad.shape), finite)
-            moment.finish(state, prepared, finite)
+        torch.autograd.graph.increment_version(params)
 
 
 def _require_trainable(param: Tensor, scale: Tensor, name: str) -> None:

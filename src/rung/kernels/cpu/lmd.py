@@ -1,13 +1,10 @@
-"""LMD on the CPU: one pass over a float32 tensor; elsewhere the definitions in `lmd`.
+"""LMD on the CPU: the operations of `lmd_lists` in one pass over a list of tensors.
 
-The same arguments and semantics as the functions of these names in `lmd`. A pass draws the noise
-again instead of storing it, and keeps each chunk's intermediate values in the first cache level.
-Against `lmd` in float32, results differ by roundings of the logarithm, the exponential and the
-draws.
+A pass draws the noise again instead of storing it. Relative directions take a pass more, for their
+root mean square.
 """
 
-import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,177 +12,177 @@ import torch
 from torch import Tensor
 
 from rung.kernels import lmd
-from rung.kernels.lmd import Noise, Settings
+from rung.kernels.cpu import lmd_loops as loops
+from rung.kernels.cpu import lmd_steps as steps
+from rung.kernels.cpu import threads
+from rung.kernels.lmd_lists import Tensors, settings_of
 from rung.kernels.normal import check_range
 
-# Draws reach 6.8 standard deviations and the kernels' exponential takes up to 87; the mean's factor
-# e^(sigma^2 / 2) is a float32 up to here.
-_LARGEST_SIGMA = 12.0
-_NOTHING = np.empty(0, np.float32)
+_NONE: Tensors = ()
+_GROUP = loops.GROUP
+_PER_LN_2 = 1 / np.log(2)
+# Weights over this size, in elements, are not left in a cache for whoever comes next anyway.
+_PAST_CACHES = 2**22
 
 
-def usable(*tensors: Tensor) -> bool:
-    """Whether these are plain, flat, contiguous float32 tensors on the CPU, outside any tracing."""
-    # Tensors of torch.func's transforms call themselves plain and have no memory to read.
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    return all(map(_plain, tensors))
+def sample(
+    weights: Tensors, m_pos: Tensors, m_neg: Tensors, keys: Tensor, starts: Sequence[int],
+    sample: int, numbers: Tensor,
+) -> None:  # fmt: skip
+    """`lmd_lists.sample_reference`."""
+    columns = _columns(numbers.tolist())
+    lists = (weights, _NONE, _NONE, _NONE, m_pos, m_neg, _NONE, _NONE)
+    _Walk(lists, keys, starts, sample, columns).run("sample")
 
 
-def _plain(t: Tensor) -> bool:
-    kind = type(t) in (Tensor, torch.nn.Parameter) and t.dtype == torch.float32
-    return kind and t.device.type == "cpu" and t.ndim == 1 and t.is_contiguous()
+def point(weights: Tensors, m_pos: Tensors, m_neg: Tensors, numbers: Tensor, evaluate: str) -> None:
+    """`lmd_lists.point_reference`."""
+    columns = _columns(numbers.tolist(), evaluate)
+    lists = (weights, _NONE, _NONE, _NONE, m_pos, m_neg, _NONE, _NONE)
+    _Walk(lists, None, [0] * len(weights), 0, columns).run("point")
 
 
-def sample_into(weight: Tensor, m_pos: Tensor, m_neg: Tensor, sigma: float, noise: Noise) -> None:
-    """`lmd.sample_into`."""
-    if not _fast(noise, sigma, weight, m_pos, m_neg):
-        lmd.sample_into(weight, m_pos, m_neg, sigma, noise)
-        return
-    arrays = _arrays(weight, m_pos, m_neg)
-    _kernels()["sample_into"](*arrays, np.float32(sigma), *_names(noise, weight.numel()))
-
-
-def point_into(weight: Tensor, m_pos: Tensor, m_neg: Tensor, sigma: float, evaluate: str) -> None:
-    """`lmd.point_into`."""
-    tensors = (weight, m_pos, m_neg)
-    if sigma > _LARGEST_SIGMA or not usable(*tensors):
-        lmd.point_into(*tensors, sigma, evaluate)
-        return
-    _check_lengths(*tensors)
-    factor = np.float32(lmd.point_factor(sigma, evaluate))
-    _kernels()["point_into"](*_arrays(*tensors), factor)
-
-
-def accumulate_into(
-    h_pos: Tensor,
-    h_neg: Tensor,
-    grad: Tensor,
-    m_pos: Tensor,
-    m_neg: Tensor,
-    sigma: float,
-    noise: Noise,
-    samples: int = 1,
-) -> None:
-    """`lmd.accumulate_into`."""
-    tensors = (h_pos, h_neg, grad, m_pos, m_neg)
-    if not _fast(noise, sigma, *tensors):
-        lmd.accumulate_into(*tensors, sigma, noise, samples)
-        return
-    names = _names(noise, grad.numel())
-    _kernels()["accumulate_into"](
-        *_arrays(*tensors), np.float32(sigma), *names, np.float32(1 / samples)
-    )
+def accumulate(
+    h_pos: Tensors, h_neg: Tensors, grads: Tensors, m_pos: Tensors, m_neg: Tensors, keys: Tensor,
+    starts: Sequence[int], sample: int, numbers: Tensor, samples: int,
+) -> None:  # fmt: skip
+    """`lmd_lists.accumulate_reference`."""
+    columns = _columns(numbers.tolist())
+    columns[:, 12] = 1 / samples
+    lists = (_NONE, grads, h_pos, h_neg, m_pos, m_neg, _NONE, _NONE)
+    _Walk(lists, keys, starts, sample, columns).run("accumulate")
 
 
 def update(
-    weight: Tensor,
-    grad: Tensor,
-    m_pos: Tensor,
-    m_neg: Tensor,
-    v_pos: Tensor,
-    v_neg: Tensor,
-    settings: Settings,
-    noise: Noise,
-    evaluate: str = "mean",
-) -> None:
-    """`lmd.update`."""
-    tensors = (weight, grad, m_pos, m_neg, v_pos, v_neg)
-    if not _fast(noise, settings.sigma, *tensors):
-        lmd.update(*tensors, settings, noise, evaluate)
+    weights: Tensors, grads: Tensors, h_pos: Tensors, h_neg: Tensors, m_pos: Tensors,
+    m_neg: Tensors, v_pos: Tensors, v_neg: Tensors, keys: Tensor, starts: Sequence[int],
+    sample: int, numbers: Tensor, prior: str, entropy: bool, update: str, evaluate: str,
+) -> None:  # fmt: skip
+    """`lmd_lists.update_reference`."""
+    if not weights:
         return
-    names = _names(noise, weight.numel())
-    _run(_arrays(*tensors), (_NOTHING, _NOTHING), False, names, settings, evaluate)
+    rows = numbers.tolist()
+    settings = [settings_of(row, prior, entropy, update) for row in rows]
+    by_rms = lmd.by_rms(settings[0])
+    columns = _columns(rows, evaluate)
+    columns[:, 6:8] = [lmd.regularizer_numbers(s) for s in settings]
+    states = (m_pos, m_neg, v_pos, v_neg)
+    walk = _Walk((weights, grads, h_pos, h_neg, *states), keys, starts, sample, columns)
+    walk.given, walk.prior, walk.by_rms = bool(h_pos), prior, by_rms
+    if prior == "lognormal":  # whose R comes over ln 2
+        columns[:, 8] /= _PER_LN_2
+    if by_rms:
+        lists = (_NONE, grads, h_pos, h_neg, *states)
+        first = _Walk(lists, keys, starts, sample, columns)
+        first.given = walk.given
+        columns[:, 10] = first.inverse_rms()
+    walk.run("update")
 
 
-def update_from(
-    weight: Tensor,
-    h_pos: Tensor,
-    h_neg: Tensor,
-    m_pos: Tensor,
-    m_neg: Tensor,
-    v_pos: Tensor,
-    v_neg: Tensor,
-    settings: Settings,
-    evaluate: str = "mean",
-) -> None:
-    """`lmd.update_from`."""
-    tensors = (weight, m_pos, m_neg, v_pos, v_neg)
-    if settings.sigma > _LARGEST_SIGMA or not usable(*tensors, h_pos, h_neg):
-        lmd.update_from(weight, h_pos, h_neg, *tensors[1:], settings, evaluate)
-        return
-    _check_lengths(*tensors, h_pos, h_neg)
-    first, *others = _arrays(*tensors)
-    names = (np.uint64(0),) * 4
-    _run((first, _NOTHING, *others), _arrays(h_pos, h_neg), True, names, settings, evaluate)
+def _columns(rows: Sequence[Sequence[float]], evaluate: str = "median") -> Any:
+    """The loops' numbers, in the order that `lmd_loops` names."""
+    columns = np.zeros((len(rows), 13))
+    if not rows:
+        return columns
+    lr, beta1, beta2, sigma, decay, _, clip = np.array(rows, np.float64).T
+    columns[:, 0] = -lr * _PER_LN_2
+    columns[:, 1], columns[:, 2] = beta1, 1 - beta1
+    columns[:, 3], columns[:, 4] = beta2, 1 - beta2
+    columns[:, 5] = sigma * _PER_LN_2
+    columns[:, 6] = 1.0
+    columns[:, 8] = -lr * decay * _PER_LN_2
+    columns[:, 9] = [lmd.point_factor(s, evaluate) for s in sigma.tolist()]
+    columns[:, 11] = clip
+    return columns
 
 
-def _run(
-    arrays: tuple[Any, ...],
-    given: tuple[Any, ...],
-    is_given: bool,
-    names: tuple[Any, ...],
-    settings: Settings,
-    evaluate: str,
-) -> None:
-    weight, by_rms = arrays[0], lmd.by_rms(settings)
-    factor, shift = lmd.regularizer_numbers(settings)
-    beta1, beta2 = settings.beta1, settings.beta2
-    _kernels()["update"](
-        *arrays,
-        *given,
-        is_given,
-        np.empty_like(weight) if by_rms else _NOTHING,
-        by_rms,
-        np.float64(settings.clip),
-        np.float32(settings.sigma),
-        *names,
-        tuple(map(np.float32, (beta1, 1 - beta1, beta2, 1 - beta2))),
-        np.float32(settings.lr),
-        np.float32(settings.lr * settings.regularization),
-        lmd.PRIORS.index(settings.prior),
-        np.float32(factor),
-        np.float32(shift),
-        np.float32(lmd.point_factor(settings.sigma, evaluate)),
-    )
+class _Walk:
+    """One pass over a list of tensors.
+
+    Args:
+        lists: Weights, gradients, h+-, m+-, v+-; a list that the pass doesn't use is empty.
+        keys: As in `lmd_lists`; None draws nothing.
+        starts: Index of each tensor's first element.
+        sample: The draw inside the step.
+        columns: The loops' numbers.
+    """
+
+    given, prior, by_rms = False, "lognormal", False
+
+    def __init__(
+        self,
+        lists: tuple[Tensors, ...],
+        keys: Tensor | None,
+        starts: Sequence[int],
+        sample: int,
+        columns: Any,
+    ) -> None:
+        filled = [tensors for tensors in lists if tensors]
+        self.count = len(starts)
+        sizes = [t.numel() for t in filled[0]] if filled else []
+        for tensors in filled:
+            # The loops trust the lengths: a shorter tensor would be written past its end.
+            for tensor, size, place in zip(tensors, sizes, range(self.count), strict=True):
+                if tensor.numel() != size:
+                    raise ValueError(
+                        f"all tensors of a weight must be of one length; got {tensor.numel()} and "
+                        f"{size} at place {place} of the lists. Give each its own state."
+                    )
+        # Kept: addresses alone would not keep the tensors.
+        self.lists, self.columns = lists, columns
+        self.addresses = np.zeros((self.count, 8), np.int64)
+        for column, tensors in enumerate(lists):
+            if tensors:
+                self.addresses[:, column] = [t.data_ptr() for t in tensors]
+        self.sizes = np.array(sizes, np.int64)
+        self.names = _names(keys, starts, sample, sizes)
+        groups = -(-self.sizes // _GROUP)
+        self.firsts = np.concatenate((np.zeros(1, np.int64), np.cumsum(groups)))
+
+    def run(self, mode: str) -> Any:
+        """Walk; the sums of every group's squares where that is the mode."""
+        total = int(self.firsts[-1])
+        rounds = bool(self.count) and self.lists[4][0].dtype == torch.bfloat16
+        like = np.uint16(0) if rounds else np.float32(0)
+        noisy = mode != "point" and not self.given and bool((self.columns[:, 5] > 0).any())
+        flags = tuple(
+            1 if flag else None
+            for flag in (noisy, self.given, self.by_rms, rounds and mode == "update")
+        )
+        sums = np.zeros(total if mode == "squares" else 0)
+        past = int(self.sizes.sum() >= _PAST_CACHES)
+        kind = loops.MODES[mode]
+        prior = steps.PRIORS[self.prior]
+
+        def work(begin: int, end: int) -> None:
+            room = np.empty(loops.SCRATCH + 64, np.uint8)
+            address = room.ctypes.data
+            address += -address % 64
+            loops.walk(
+                kind, self.addresses, self.sizes, self.firsts, self.names, self.columns, like,
+                prior, flags, begin, end, sums, past, address,
+            )  # fmt: skip
+
+        if total:
+            threads.run(work, threads.split(total, 1, threads.GRAIN // _GROUP))
+        return sums
+
+    def inverse_rms(self) -> list[float]:
+        """1 / rms of c+ and c- of each tensor; 0 for an rms of 0."""
+        sums = self.run("squares")
+        inverse = []
+        for t, size in enumerate(self.sizes.tolist()):
+            rms = np.sqrt(np.sum(sums[self.firsts[t] : self.firsts[t + 1]]) / max(2 * size, 1))
+            inverse.append(1 / rms if rms > 0 else 0.0)
+        return inverse
 
 
-def _fast(noise: Noise, sigma: float, *tensors: Tensor) -> bool:
-    if not (usable(*tensors) and type(noise.key) is Tensor and noise.key.device.type == "cpu"):
-        return False
-    if isinstance(noise.step, Tensor) or sigma > _LARGEST_SIGMA:
-        return False
-    _check_lengths(*tensors)
-    return True
-
-
-def _check_lengths(*tensors: Tensor) -> None:
-    # The loops trust the lengths: a shorter tensor would be written past its end.
-    lengths = {t.numel() for t in tensors}
-    if len(lengths) > 1:
-        raise ValueError(f"all tensors must be of one length; got {sorted(lengths)}. Flatten each.")
-
-
-def _names(noise: Noise, count: int) -> tuple[Any, ...]:
-    """Key, start, step and sample as the kernels take them."""
-    assert not isinstance(noise.step, Tensor)
-    check_range(noise.start, count, noise.sample, noise.step)
-    numbers = (int(noise.key) & (2**64 - 1), noise.start, noise.step, noise.sample)
-    return tuple(map(np.uint64, numbers))
-
-
-def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
-    return tuple(t.detach().numpy() for t in tensors)
-
-
-@functools.cache
-def _kernels() -> dict[str, Callable[..., None]]:
-    """The numba kernels, compiled on first use or loaded from numba's disk cache."""
-    from rung.kernels.cpu import lmd_loops
-
-    return {
-        "sample_into": lmd_loops.sample_into,
-        "point_into": lmd_loops.point_into,
-        "accumulate_into": lmd_loops.accumulate_into,
-        "update": lmd_loops.update,
-    }
+def _names(keys: Tensor | None, starts: Sequence[int], sample: int, sizes: list[int]) -> Any:
+    """Key, start, step, sample and the rounding's key of each tensor."""
+    names = np.zeros((len(starts), 5), np.int64)
+    if keys is not None and len(starts):
+        names[:, [0, 2, 4]] = keys.detach().numpy()
+        names[:, 1], names[:, 3] = starts, sample
+        for start, size, step in zip(starts, sizes, names[:, 2].tolist(), strict=True):
+            check_range(start, size, sample, step)
+    return names.view(np.uint64)

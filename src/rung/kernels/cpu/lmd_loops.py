@@ -1,260 +1,242 @@
-"""The loops of `cpu.lmd`, compiled by numba. Importing this imports numba.
+"""The loops of LMD over lists of tensors, compiled by numba: `cpu.lmd`.
 
-A tensor is walked in chunks that stay in the first cache level, each in stages of one simple loop:
-words, draws, momenta, directions, medians, weight. Simple loops are what LLVM vectorizes.
+Sixty-four elements at a time: their random words are made, then four times sixteen elements go
+through one of the modes of `lmd_steps`, in one pass over memory.
 """
 
 from typing import Any
 
 import numpy as np
+from numba import types
 
-from rung.kernels import lmd
-from rung.kernels.cpu.float32_math import exp, fma, log, use_widest_vectors
-from rung.kernels.cpu.jit import jit
-from rung.kernels.cpu.normal_loops import CHUNK, fill_normals, fill_words
+from rung.kernels.cpu.chunk_loops import copy_bytes
+from rung.kernels.cpu.jit import jit, lane, overload
+from rung.kernels.cpu.lmd_lanes import log2_numbers
+from rung.kernels.cpu.lmd_steps import (
+    APART,
+    add_gradients,
+    draw,
+    make_factors,
+    move,
+    put_point,
+    squares,
+)
+from rung.kernels.cpu.moment_lanes import size_of
+from rung.kernels.cpu.philox_noise import KEYS, eight_blocks, key_schedule
+from rung.kernels.cpu.simd import prefetch, splat, write
+from rung.kernels.philox import PURPOSE_NORMAL, PURPOSE_ROUND
 
-_f32, _u64 = np.float32, np.uint64
-_SMALLEST, _LARGEST, _LARGEST_H = map(_f32, (lmd.SMALLEST, lmd.LARGEST, lmd.LARGEST_H))
-_LARGEST_MOVE = _f32(lmd.LARGEST_MOVE)
-_ZERO, _ONE = _f32(0.0), _f32(1.0)
-LOGNORMAL, EXPONENTIAL, GAUSSIAN, CONSTANT = range(4)  # the order of lmd.PRIORS
+# What `walk` does, told by the type of its `mode`.
+MODES = {
+    "sample": np.int8(0), "point": np.int16(0), "accumulate": np.int32(0), "squares": np.uint8(0),
+    "update": np.uint16(0),
+}  # fmt: skip
+# Columns of the numbers, a row a tensor.
+(
+    RATE, BETA1, REST1, BETA2, REST2, SIGMA, FACTOR, SHIFT, DECAY, POINT_FACTOR, INVERSE, CLIP,
+    SHARE,
+) = range(13)  # fmt: skip
+COLUMNS = 13
+GROUP = 64  # elements
+
+_f32, _i32, _u64 = np.float32, np.int32, np.uint64
+_NORMAL, _ROUND = _i32(PURPOSE_NORMAL), _i32(PURPOSE_ROUND)
+_AHEAD = 2048  # bytes
+# Parts of a thread's scratch memory: offsets in bytes.
+NOISE_KEYS, ROUND_KEYS, WORDS = 0, KEYS, 2 * KEYS
+DRAWS, FACTORS = WORDS + 384, WORDS + 768
+TAIL = FACTORS + 2 * APART
+SCRATCH = TAIL + 8 * 4 * GROUP
+
+
+@lane
+def _fill(target: Any, keys: Any, first: Any, high: Any, step: Any, purpose: Any) -> None:
+    """Words of 64 elements from `first` on, and up to three before."""
+    block = (first >> _u64(2)) + (high << _u64(32))
+    for k in range(2 + ((first & _u64(3)) != 0)):
+        x, y = eight_blocks(keys, block + _u64(8 * k), step, purpose)
+        write(target + 128 * k, _i32(0), x)
+        write(target + 128 * k + 64, _i32(0), y)
+
+
+def group(
+    mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any, flags: Any,
+    past: Any,
+) -> Any:  # fmt: skip
+    """One mode on sixteen elements; a float64, which only "squares" has a use for."""
+    raise NotImplementedError  # numba's alone
+
+
+@overload(group)
+def _group(
+    mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any, flags: Any,
+    past: Any,
+) -> Any:  # fmt: skip
+    def sample(
+        mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any,
+        flags: Any, past: Any,
+    ) -> Any:  # fmt: skip
+        draw(a, factors, like, flags[0], past)
+        return 0.0
+
+    def point(
+        mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any,
+        flags: Any, past: Any,
+    ) -> Any:  # fmt: skip
+        put_point(a, numbers[0][9], like, past)
+        return 0.0
+
+    def accumulate(
+        mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any,
+        flags: Any, past: Any,
+    ) -> Any:  # fmt: skip
+        add_gradients(a, factors, numbers[1], like, flags[0])
+        return 0.0
+
+    def sums(
+        mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any,
+        flags: Any, past: Any,
+    ) -> Any:  # fmt: skip
+        n = numbers[0]
+        return squares(a, factors, n[1], n[2], like, flags[0], flags[1])
+
+    def update(
+        mode: Any, a: Any, factors: Any, draws: Any, numbers: Any, like: Any, prior: Any,
+        flags: Any, past: Any,
+    ) -> Any:  # fmt: skip
+        move(a, factors, draws, numbers[0], like, prior, flags[0], flags[1], flags[2], past)
+        return 0.0
+
+    kinds = (types.int8, types.int16, types.int32, types.uint8, types.uint16)
+    return dict(zip(kinds, (sample, point, accumulate, sums, update), strict=True))[mode]
+
+
+@lane
+def _moved(a: Any, count: Any, like: Any) -> Any:
+    """Addresses `count` elements further on; those of tensors that are not there mean nothing."""
+    wide, own = 4 * count, size_of(like) * count
+    return (
+        a[0] + wide, a[1] + wide, a[2] + wide, a[3] + wide, a[4] + own, a[5] + own, a[6] + own,
+        a[7] + own,
+    )  # fmt: skip
+
+
+@lane
+def _numbers(row: Any) -> Any:
+    """What the modes take, the numbers that don't change inside a tensor."""
+    octaves, fraction = log2_numbers(np.log2(row[FACTOR]))
+    return (
+        _f32(row[RATE]), _f32(row[BETA1]), _f32(row[REST1]), _f32(row[BETA2]), _f32(row[REST2]),
+        _f32(row[SIGMA]), _f32(row[FACTOR]), _f32(row[SHIFT]), _f32(row[DECAY]),
+        _f32(row[POINT_FACTOR]), row[INVERSE], row[CLIP], octaves, fraction,
+    ), _f32(row[SHARE])  # fmt: skip
 
 
 @jit
-def _draw(
-    first: Any, second: Any, eps_pos: Any, eps_neg: Any, sigma: Any, key: Any, element: Any,
-    step: Any, sample: Any,
+def _run(
+    mode: Any, a: Any, count: Any, first: Any, name: Any, row: Any, like: Any, prior: Any,
+    flags: Any, past: Any, sums: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Draws of CHUNK elements from an even one on; left as they are where sigma is 0."""
-    if sigma > 0:
-        fill_words(first, second, key, (element >> _u64(1)) + (sample << _u64(32)), step)
-        fill_normals(first.view(np.int32), second.view(np.int32), eps_pos, eps_neg)
+    """Whole groups: `count` elements, of which the first is `first` of its parameter."""
+    numbers, step = _numbers(row), _i32(np.uint32(name[2]))
+    lead = np.int64(first & _u64(3))
+    words, draws = scratch + WORDS + 4 * lead, scratch + DRAWS + 4 * lead
+    factors = scratch + FACTORS
+    for i in range(0, count, GROUP):
+        own = first + _u64(i)
+        if flags[0] is not None:
+            _fill(scratch + WORDS, scratch + NOISE_KEYS, own, name[3], step, _NORMAL)
+            for j in range(0, 4 * GROUP, 64):
+                make_factors(factors + j, words + j, numbers[0][5])
+        if flags[3] is not None:
+            _fill(scratch + DRAWS, scratch + ROUND_KEYS, own, _u64(0), step, _ROUND)
+        total = 0.0
+        for j in range(0, GROUP, 16):
+            here = _moved(a, i + j, like)
+            for k in range(8):
+                prefetch(here[k] + _AHEAD)
+            total += group(
+                mode, here, factors + 4 * j, draws + 4 * j, numbers, like, prior, flags, past
+            )
+        if sums.size:
+            sums[i // GROUP] = total
 
 
 @jit
-def _difference(
-    weight: Any, m_pos: Any, m_neg: Any, eps_pos: Any, eps_neg: Any, sigma: Any
-) -> None:
-    use_widest_vectors()
-    for i in range(weight.size):
-        weight[i] = m_pos[i] * exp(sigma * eps_pos[i]) - m_neg[i] * exp(sigma * eps_neg[i])
-
-
-@jit
-def sample_into(
-    weight: Any, m_pos: Any, m_neg: Any, sigma: Any, key: Any, start: Any, step: Any, sample: Any
-) -> None:
-    """`lmd.sample_into`."""
-    use_widest_vectors()
-    first, second = np.empty(CHUNK // 2, np.uint64), np.empty(CHUNK // 2, np.uint64)
-    eps_pos, eps_neg = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
-    for begin in range(-np.int64(start & _u64(1)), weight.size, CHUNK):
-        _draw(first, second, eps_pos, eps_neg, sigma, key, start + _u64(begin), step, sample)
-        low, end = max(begin, 0), min(begin + CHUNK, weight.size)
-        a, b = low - begin, end - begin
-        _difference(
-            weight[low:end], m_pos[low:end], m_neg[low:end], eps_pos[a:b], eps_neg[a:b], sigma
-        )
-
-
-@jit
-def point_into(weight: Any, m_pos: Any, m_neg: Any, factor: Any) -> None:
-    """`lmd.point_into`."""
-    use_widest_vectors()
-    for i in range(weight.size):
-        weight[i] = (m_pos[i] - m_neg[i]) * factor
-
-
-@jit
-def _add_half(h: Any, grad: Any, m: Any, eps: Any, sigma: Any, share: Any) -> None:
-    use_widest_vectors()
-    for i in range(h.size):
-        h[i] += m[i] * exp(sigma * eps[i]) * (grad[i] * share)
-
-
-@jit
-def accumulate_into(
-    h_pos: Any, h_neg: Any, grad: Any, m_pos: Any, m_neg: Any, sigma: Any, key: Any, start: Any,
-    step: Any, sample: Any, share: Any,
+def _tail(
+    mode: Any, a: Any, count: Any, first: Any, name: Any, row: Any, like: Any, prior: Any,
+    flags: Any, sums: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """`lmd.accumulate_into` with share = 1 / samples."""
-    use_widest_vectors()
-    first, second = np.empty(CHUNK // 2, np.uint64), np.empty(CHUNK // 2, np.uint64)
-    eps_pos, eps_neg = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
-    for begin in range(-np.int64(start & _u64(1)), grad.size, CHUNK):
-        _draw(first, second, eps_pos, eps_neg, sigma, key, start + _u64(begin), step, sample)
-        low, end = max(begin, 0), min(begin + CHUNK, grad.size)
-        a, b = low - begin, end - begin
-        g = grad[low:end]
-        _add_half(h_pos[low:end], g, m_pos[low:end], eps_pos[a:b], sigma, share)
-        _add_half(h_neg[low:end], g, m_neg[low:end], eps_neg[a:b], sigma, -share)
+    """Less than a group, by way of copies that have room for one."""
+    room, size = scratch + TAIL, size_of(like)
+    for place in range(room, room + 8 * 4 * GROUP, 64):
+        write(place, _i32(0), splat(_i32(0)))  # adds nothing to a sum of squares
+    for k in range(8):
+        if a[k]:
+            copy_bytes(room + 4 * GROUP * k, a[k], (4 if k < 4 else size) * count)
+    own = (
+        room, room + 256, room + 512, room + 768, room + 1024, room + 1280, room + 1536,
+        room + 1792,
+    )  # fmt: skip
+    _run(
+        mode, own, np.int64(GROUP), first, name, row, like, prior, flags, np.int64(0), sums, scratch
+    )
+    for k in range(8):
+        if a[k] != 0 and k != 1:  # the gradient is the caller's
+            copy_bytes(a[k], room + 4 * GROUP * k, (4 if k < 4 else size) * count)
 
 
 @jit
-def _finite(h: Any) -> Any:
-    """`lmd.bounded`."""
-    h = h if h == h else _ZERO
-    h = h if h < _LARGEST_H else _LARGEST_H
-    return h if h > -_LARGEST_H else -_LARGEST_H
-
-
-@jit
-def _sign(c: Any) -> Any:
-    up = _ONE if c > _ZERO else _ZERO
-    return -_ONE if c < _ZERO else up
-
-
-@jit
-def _advance(
-    m: Any, grad: Any, eps: Any, sigma: Any, side: Any, v: Any, c: Any, signs: Any, betas: Any
-) -> None:
-    """v, and c or its sign, from the gradient; `side` is 1 for the positive part, else -1."""
-    use_widest_vectors()
-    beta1, rest1, beta2, rest2 = betas
-    if signs:
-        for i in range(m.size):
-            h, old = _finite(m[i] * exp(sigma * eps[i]) * grad[i] * side), v[i]
-            c[i] = _sign(beta1 * old + rest1 * h)
-            v[i] = beta2 * old + rest2 * h
-    else:
-        for i in range(m.size):
-            h, old = _finite(m[i] * exp(sigma * eps[i]) * grad[i] * side), v[i]
-            c[i] = beta1 * old + rest1 * h
-            v[i] = beta2 * old + rest2 * h
-
-
-@jit
-def _advance_from(given: Any, v: Any, c: Any, signs: Any, betas: Any) -> None:
-    """`_advance` with h given."""
-    use_widest_vectors()
-    beta1, rest1, beta2, rest2 = betas
-    for i in range(given.size):
-        h, old = _finite(given[i]), v[i]
-        value = beta1 * old + rest1 * h
-        c[i] = _sign(value) if signs else value
-        v[i] = beta2 * old + rest2 * h
-
-
-@jit
-def _ratios(c: Any, u: Any, inverse: Any, clip: Any) -> None:
-    """Directions c / rms within +-clip; the quotient in float64, whose range no rms leaves."""
-    for i in range(c.size):
-        x = np.float64(c[i]) * inverse
-        x = x if x < clip else clip
-        u[i] = _f32(x if x > -clip else -clip)
-
-
-@jit
-def _add_squares(c: Any, sums: Any) -> None:
-    """One float64 sum per place in a chunk: no order of addition that vectors would change."""
-    for i in range(c.size):
-        sums[i] += np.float64(c[i]) * np.float64(c[i])
-
-
-@jit
-def _ratio(m: Any, factor: Any) -> Any:
-    x = m * factor
-    x = x if x > _SMALLEST else _SMALLEST
-    return x if x < _LARGEST else _LARGEST
-
-
-@jit
-def _regularizer(m: Any, r: Any, prior: Any, factor: Any, shift: Any) -> None:
-    """R of the prior into r."""
-    use_widest_vectors()
-    if prior == LOGNORMAL:
-        for i in range(m.size):
-            r[i] = log(_ratio(m[i], factor))
-    elif prior == EXPONENTIAL:
-        for i in range(m.size):
-            r[i] = _ratio(m[i], factor) - shift
-    elif prior == GAUSSIAN:
-        for i in range(m.size):
-            square = _ratio(m[i], factor) * _ratio(m[i], factor)
-            r[i] = (square if square < _LARGEST else _LARGEST) - shift
-    else:
-        r[:] = _ONE
-
-
-@jit
-def _move(m: Any, u: Any, r: Any, lr: Any, decay: Any) -> None:
-    use_widest_vectors()
-    for i in range(m.size):
-        x = fma(decay, r[i], lr * u[i])
-        x = x if x < _LARGEST_MOVE else _LARGEST_MOVE
-        x = x if x > -_LARGEST_MOVE else -_LARGEST_MOVE
-        x = m[i] * exp(-x)
-        x = x if x > _SMALLEST else _SMALLEST
-        m[i] = x if x < _LARGEST else _LARGEST
-
-
-@jit
-def _finish(
-    weight: Any, m_pos: Any, m_neg: Any, u_pos: Any, u_neg: Any, r: Any, lr: Any, decay: Any,
-    prior: Any, factor: Any, shift: Any, point: Any,
+def walk(
+    mode: Any, addresses: Any, sizes: Any, firsts: Any, names: Any, numbers: Any, like: Any,
+    prior: Any, flags: Any, begin: Any, end: Any, sums: Any, streams: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """New medians from the directions, and the weight from those."""
-    use_widest_vectors()
-    _regularizer(m_pos, r, prior, factor, shift)
-    _move(m_pos, u_pos, r, lr, decay)
-    _regularizer(m_neg, r, prior, factor, shift)
-    _move(m_neg, u_neg, r, lr, decay)
-    point_into(weight, m_pos, m_neg, point)
+    """One mode over groups begin ... end - 1 of a list of tensors.
 
-
-@jit
-def update(
-    weight: Any, grad: Any, m_pos: Any, m_neg: Any, v_pos: Any, v_neg: Any, h_pos: Any, h_neg: Any,
-    given: Any, c_neg: Any, by_rms: Any, clip: Any, sigma: Any, key: Any, start: Any, step: Any,
-    sample: Any, betas: Any, lr: Any, decay: Any, prior: Any, factor: Any, shift: Any, point: Any,
-) -> None:  # fmt: skip
-    """`lmd.update`, or `lmd.update_from` where h+- are `given`.
-
-    Where directions are relative (`by_rms`), c waits for a second pass: c+ in `weight`, c- in
-    `c_neg`. Arrays that are not read have no elements.
+    Args:
+        mode: Of `MODES`.
+        addresses: int64 (tensors, 8): weight, gradient, h+, h-, m+, m-, v+, v-; 0: not there.
+        sizes: int64 elements of each.
+        firsts: int64, the list's number of each tensor's first group, and of all groups.
+        names: uint64 (tensors, 5): key, first element, step, sample, key of the rounding.
+        numbers: float64 (tensors, COLUMNS).
+        like: A float32 or, for states in bfloat16, a uint16.
+        prior: Of `lmd_steps.PRIORS`.
+        flags: None for no, else 1: there is noise; h is given; directions are by rms; states are
+            rounded.
+        begin: First group.
+        end: One after the last.
+        sums: float64, one for each group of the list, for "squares"; else empty.
+        streams: Whether weights are written past the caches, int64.
+        scratch: Address of `SCRATCH` bytes.
     """
-    use_widest_vectors()
-    first, second = np.empty(CHUNK // 2, np.uint64), np.empty(CHUNK // 2, np.uint64)
-    eps_pos, eps_neg = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
-    own_c, r = np.empty((2, CHUNK), np.float32), np.empty(CHUNK, np.float32)
-    sums = np.zeros(CHUNK, np.float64)
-    for begin in range(-np.int64(start & _u64(1)), weight.size, CHUNK):
-        low, end = max(begin, 0), min(begin + CHUNK, weight.size)
-        a, b = low - begin, end - begin
-        w, p, n, v, x = (
-            weight[low:end],
-            m_pos[low:end],
-            m_neg[low:end],
-            v_pos[low:end],
-            v_neg[low:end],
-        )
-        c, d = own_c[0, a:b], own_c[1, a:b]
-        if by_rms:
-            c, d = w, c_neg[low:end]
-        if given:
-            _advance_from(h_pos[low:end], v, c, not by_rms, betas)
-            _advance_from(h_neg[low:end], x, d, not by_rms, betas)
-        else:
-            g = grad[low:end]
-            _draw(first, second, eps_pos, eps_neg, sigma, key, start + _u64(begin), step, sample)
-            _advance(p, g, eps_pos[a:b], sigma, _ONE, v, c, not by_rms, betas)
-            _advance(n, g, eps_neg[a:b], sigma, -_ONE, x, d, not by_rms, betas)
-        if by_rms:
-            _add_squares(c, sums)
-            _add_squares(d, sums)
-        else:
-            _finish(w, p, n, c, d, r[a:b], lr, decay, prior, factor, shift, point)
-    if by_rms and weight.size:
-        rms = np.sqrt(np.sum(sums) / (2 * weight.size))
-        inverse = 1 / rms if rms > 0 else 0.0
-        for low in range(0, weight.size, CHUNK):
-            end = min(low + CHUNK, weight.size)
-            w, d = weight[low:end], c_neg[low:end]
-            c = own_c[0, : end - low]
-            _ratios(w, c, inverse, clip)
-            e = own_c[1, : end - low]
-            _ratios(d, e, inverse, clip)
-            _finish(
-                w, m_pos[low:end], m_neg[low:end], c, e, r[: end - low], lr, decay, prior, factor,
-                shift, point,
+    for t in range(sizes.size):
+        low, high = max(begin, firsts[t]) - firsts[t], min(end, firsts[t + 1]) - firsts[t]
+        if low >= high:
+            continue
+        name, row = names[t], numbers[t]
+        own = sums[firsts[t] : firsts[t + 1]] if sums.size else sums
+        key_schedule(scratch + NOISE_KEYS, name[0])
+        key_schedule(scratch + ROUND_KEYS, name[4])
+        t8 = addresses[t]
+        a = (t8[0], t8[1], t8[2], t8[3], t8[4], t8[5], t8[6], t8[7])
+        whole = min(high, sizes[t] // GROUP)
+        if low < whole:
+            here = _moved(a, low * GROUP, like)
+            first, past = name[1] + _u64(low * GROUP), streams if here[0] % 64 == 0 else 0
+            _run(
+                mode, here, (whole - low) * GROUP, first, name, row, like, prior, flags, past,
+                own[low:], scratch,
+            )  # fmt: skip
+        if high > sizes[t] // GROUP:
+            done = sizes[t] // GROUP * GROUP
+            here = _moved(a, done, like)
+            there = (
+                here[0] if a[0] else 0, here[1] if a[1] else 0, here[2] if a[2] else 0,
+                here[3] if a[3] else 0, here[4] if a[4] else 0, here[5] if a[5] else 0,
+                here[6] if a[6] else 0, here[7] if a[7] else 0,
+            )  # fmt: skip
+            _tail(
+                mode, there, sizes[t] - done, name[1] + _u64(done), name, row, like, prior, flags,
+                own[done // GROUP :], scratch,
             )  # fmt: skip

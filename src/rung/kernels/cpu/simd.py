@@ -54,7 +54,8 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return cgutils.gep(builder, array.data, arguments[1])
 
 
-def _wide(dtype: Any) -> Vector | None:
+def _wide(dtype: Any) -> Any:
+    """The vector that numbers of a dtype are loaded as; None if there is none."""
     if dtype == types.float32:
         return FLOATS
     return INTS if isinstance(dtype, types.Integer) and dtype.bitwidth <= 32 else None
@@ -80,7 +81,7 @@ def load(_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index : index + 16] = value; int32 lanes lose the bits that an array has no room for."""
+    """array[index : index + 16] = value; int32 lanes lose the bits that don't fit."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _address(context, builder, signature, arguments)
@@ -302,29 +303,27 @@ def sum_lanes(_context: Any, x: Any) -> Any:
 _HAS_PERMUTE = bool(llvm.get_host_cpu_features().get("avx512f"))
 
 
+def emit_look_up(builder: Any, values: Any, places: Any) -> Any:
+    """What `look_up` is made of, for intrinsics of other files: LLVM's values in and out."""
+    if _HAS_PERMUTE:
+        suffix = "sf" if values.type == _vector("float32") else "si"
+        shape = ir.FunctionType(values.type, [values.type, places.type])
+        permute = cgutils.get_or_insert_function(
+            builder.module, shape, f"llvm.x86.avx512.permvar.{suffix}.512"
+        )
+        return builder.call(permute, (values, places))
+    places = builder.and_(places, ir.Constant(places.type, [LANES - 1] * LANES))
+    result = ir.Constant(values.type, ir.Undefined)
+    for lane in range(LANES):
+        place = builder.extract_element(places, _i32(lane))
+        result = builder.insert_element(result, builder.extract_element(values, place), _i32(lane))
+    return result
+
+
 @intrinsic
 def look_up(_context: Any, table: Any, index: Any) -> Any:
     """Lane i of the result is table[index[i] & 15]; both in registers."""
-    kind = table
-
-    def emit(builder: Any, values: Any, places: Any) -> Any:
-        if _HAS_PERMUTE:
-            suffix = "sf" if kind == FLOATS else "si"
-            shape = ir.FunctionType(values.type, [values.type, places.type])
-            permute = cgutils.get_or_insert_function(
-                builder.module, shape, f"llvm.x86.avx512.permvar.{suffix}.512"
-            )
-            return builder.call(permute, (values, places))
-        places = builder.and_(places, ir.Constant(places.type, [LANES - 1] * LANES))
-        result = ir.Constant(values.type, ir.Undefined)
-        for lane in range(LANES):
-            place = builder.extract_element(places, _i32(lane))
-            result = builder.insert_element(
-                result, builder.extract_element(values, place), _i32(lane)
-            )
-        return result
-
-    return _operation(kind, emit, kind, INTS)
+    return _operation(table, emit_look_up, table, INTS)
 
 
 @intrinsic
@@ -352,3 +351,86 @@ def pointer(_context: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(result))
 
     return result(types.int64, like), build
+
+
+@intrinsic
+def read(_context: Any, address: Any, like: Any) -> Any:
+    """`load` of sixteen numbers of `like`'s type from an address."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        stored = ir.VectorType(context.get_value_type(like), LANES)
+        value = builder.load(builder.inttoptr(arguments[0], stored.as_pointer()), align=1)
+        if isinstance(like, types.Integer) and like.bitwidth < 32:
+            extend = builder.sext if like.signed else builder.zext
+            value = extend(value, _vector("int32"))
+        return value
+
+    return _wide(like)(types.int64, like), build
+
+
+@intrinsic
+def write(_context: Any, address: Any, like: Any, value: Any) -> Any:
+    """`store` of sixteen numbers as `like`'s type to an address."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        stored = ir.VectorType(context.get_value_type(like), LANES)
+        lanes = arguments[2]
+        if isinstance(like, types.Integer) and like.bitwidth < 32:
+            lanes = builder.trunc(lanes, stored)
+        builder.store(lanes, builder.inttoptr(arguments[0], stored.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, like, value), build
+
+
+@intrinsic
+def read_bits(_context: Any, address: Any) -> Any:
+    """Sixteen truth values from the two bytes at an address, the lowest bit first."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.IntType(LANES).as_pointer())
+        return builder.bitcast(builder.load(place, align=1), ir.VectorType(ir.IntType(1), LANES))
+
+    return MASK(types.int64), build
+
+
+@intrinsic
+def prefetch(_context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which may lie outside of any tensor."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        shape = ir.FunctionType(ir.VoidType(), [byte, *[_i32_type] * 3])
+        call = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0i8")
+        builder.call(call, [builder.inttoptr(arguments[0], byte), _i32(0), _i32(3), _i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), build
+
+
+@intrinsic
+def read_splat(_context: Any, address: Any) -> Any:
+    """Sixteen times the int32 at an address."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], _i32_type.as_pointer())
+        vector = _vector("int32")
+        one = builder.insert_element(
+            ir.Constant(vector, ir.Undefined), builder.load(place, align=1), _i32(0)
+        )
+        return builder.shuffle_vector(one, one, ir.Constant(vector, [0] * LANES))
+
+    return INTS(types.int64), build
+
+
+@intrinsic
+def write_past(_context: Any, address: Any, value: Any) -> Any:
+    """`write` of floats past the caches, as `stream`; the address is a multiple of 64."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], arguments[1].type.as_pointer())
+        written = builder.store(arguments[1], place, align=64)
+        written.set_metadata("nontemporal", builder.module.add_metadata([_i32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, FLOATS), build

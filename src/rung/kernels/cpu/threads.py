@@ -6,7 +6,7 @@ changes a result: every loop's elements stand for themselves.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 
@@ -25,7 +25,7 @@ def _executor(threads: int) -> ThreadPoolExecutor:
 
 
 def split(count: int, multiple: int = 1, grain: int = GRAIN) -> list[tuple[int, int]]:
-    """Ranges [begin, end) that cover [0, count), one a thread.
+    """Ranges [begin, end) that cover [0, count) in order, one a thread; one empty range for none.
 
     Args:
         count: Number of elements (or of rows, with a grain of rows).
@@ -33,19 +33,37 @@ def split(count: int, multiple: int = 1, grain: int = GRAIN) -> list[tuple[int, 
         grain: Least elements that are worth a thread.
     """
     threads = max(1, min(torch.get_num_threads(), count // grain))
-    length = -(-count // threads)
+    length = max(1, -(-count // threads))
     length += -length % multiple
     return [(begin, min(begin + length, count)) for begin in range(0, count, length)] or [(0, 0)]
 
 
 def run(work: Callable[[int, int], None], ranges: list[tuple[int, int]]) -> None:
-    """Call work(begin, end) for every range; the last one on the calling thread."""
+    """Call work(begin, end) for every range; the last one on the calling thread.
+
+    Returns when all are done, also when one raises; an error of any of them is raised here.
+    """
     if len(ranges) == 1:
         work(*ranges[0])
         return
-    waiting = [_executor(len(ranges) - 1).submit(work, *part) for part in ranges[:-1]]
+    executor, waiting = _executor(len(ranges) - 1), []
     try:
+        for part in ranges[:-1]:
+            waiting.append(executor.submit(work, *part))
         work(*ranges[-1])
     finally:
-        for future in waiting:
-            future.result()
+        _outlive(waiting)
+    for future in waiting:
+        future.result()
+
+
+def _outlive(futures: list[Future[None]]) -> None:
+    """Wait for all, whatever comes: what they write to must outlive them."""
+    interrupted: KeyboardInterrupt | None = None
+    while not all(future.done() for future in futures):
+        try:
+            wait(futures)
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
