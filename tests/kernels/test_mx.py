@@ -4,7 +4,9 @@ import torch
 from rung.formats import MX, CounterSource, get
 from rung.kernels import minifloat, mx
 from rung.kernels.cpu import mx as mx_cpu
+from rung.kernels.dispatch import Operation
 from rung.kernels.minifloat import Grid
+from rung.kernels.mx_round import minifloat_cast
 
 ELEMENTS = ("fp8_e4m3", "fp8_e5m2", "fp6_e3m2", "fp6_e2m3", "fp4_e2m1", "int8")
 
@@ -36,7 +38,7 @@ def reference(monkeypatch):
 
     def call(function, *args, **kwargs):
         with monkeypatch.context() as patch:
-            patch.setattr(mx_cpu, "usable", lambda *tensors: False)
+            patch.setattr(Operation, "compute", lambda self, *given: self.reference(*given))
             return function(*args, **kwargs)
 
     return call
@@ -71,14 +73,15 @@ def test_any_codes_decode_as_the_reference_does(reference, name):
 
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_no_byte_is_read_beyond_a_table(name):
-    grid = get(name).grid
+    grid = vars(get(name).grid).values()
     codes, scales = torch.arange(256, dtype=torch.uint8), torch.full((1, 1), 127).byte()
-    values = mx_cpu.decode_blocks(codes.unsqueeze(0), scales, 256, grid)[0]
-    same_bits(values[: 1 << grid.bits], minifloat.value_table(grid))
-    assert torch.isnan(values[1 << grid.bits :]).all()
+    values = mx_cpu.decode(codes.unsqueeze(0), scales, 256, False, *grid)[0]
+    count = 1 << get(name).bits
+    same_bits(values[:count], minifloat.value_table(get(name).grid))
+    assert torch.isnan(values[count:]).all()
     for wrong in ((codes.short(), scales), (codes, scales.float())):
         with pytest.raises(TypeError, match=r"Codes and scale codes must be uint8; got torch\."):
-            mx_cpu.decode_blocks(wrong[0].unsqueeze(0), wrong[1], 256, grid)
+            mx_cpu.decode(wrong[0].unsqueeze(0), wrong[1], 256, False, *grid)
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
@@ -144,12 +147,12 @@ def test_powers_of_two_are_exact(dtype):
 
 
 def test_only_grids_well_inside_float32_are_cast_by_the_loops():
-    rows, scale = torch.ones(2, 3), torch.ones(2, 1)
     grid = get("fp8_e4m3").grid
-    assert mx_cpu.casts(grid, rows, scale, stochastic=True)
-    assert not mx_cpu.casts(grid, rows.double(), scale.double(), stochastic=False)
-    assert mx_cpu.casts(get("bf16").grid, rows, scale, stochastic=False)
-    assert not mx_cpu.casts(get("bf16").grid, rows, scale, stochastic=True)
-    assert not mx_cpu.casts(Grid(8, 3, -120, 448.0), rows, scale, stochastic=False)
-    assert not mx_cpu.casts(Grid(8, 3, -6, 448.0, subnormals=False), rows, scale, False)
-    assert not mx_cpu.casts(Grid(8, 3, -6, 448.0, nan=127, saturate=False), rows, scale, False)
+    assert minifloat.casts(grid, stochastic=True)
+    assert minifloat.casts(get("bf16").grid, stochastic=False)
+    assert not minifloat.casts(get("bf16").grid, stochastic=True)
+    assert not minifloat.casts(Grid(8, 3, -120, 448.0), stochastic=False)
+    assert not minifloat.casts(Grid(8, 3, -6, 448.0, subnormals=False), False)
+    assert not minifloat.casts(Grid(8, 3, -6, 448.0, nan=127, saturate=False), False)
+    rows, scale = torch.ones(2, 3, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64)
+    assert not minifloat_cast.serves(rows, scale, None, False, 0.0, *vars(grid).values())

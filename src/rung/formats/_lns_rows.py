@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from rung.formats._source import CounterSource, resolve
-from rung.formats.grouping import Axis, Groups, groups_of, groups_of_scale
-from rung.formats.scaling import power_of_two_above, require_broadcast, require_real
-from rung.kernels import lns as reference
-from rung.kernels.cpu import lns as cpu
-from rung.kernels.philox import PURPOSE_ENCODE, uniform
+from rung.formats.grouping import Axis, Groups, cut_of, groups_of, groups_of_scale
+from rung.formats.scaling import all_finite, require_broadcast, require_real
+from rung.kernels.draws import encode_draws
+from rung.kernels.group_scales import GIVEN, LARGEST, POWER_OF_TWO, READY, power_of_two_above
+from rung.kernels.lns_round import lns_round
 
 if TYPE_CHECKING:
     from rung.formats.lns import LNS
@@ -37,6 +37,16 @@ class Split:
         return self.scale.reshape(self.groups.scale_shape)
 
 
+def require_policy(nonfinite: str) -> None:
+    """Refuse unknown policies for NaN and infinity.
+
+    Raises:
+        ValueError: Neither of the two.
+    """
+    if nonfinite not in ("raise", "propagate"):
+        raise ValueError(f"`nonfinite` must be 'raise' or 'propagate'; got {nonfinite!r}.")
+
+
 def split(
     fmt: "LNS",
     x: Tensor,
@@ -51,8 +61,7 @@ def split(
         ValueError, TypeError: See `LNS.encode`.
     """
     require_real(x)
-    if nonfinite not in ("raise", "propagate"):
-        raise ValueError(f"`nonfinite` must be 'raise' or 'propagate'; got {nonfinite!r}.")
+    require_policy(nonfinite)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if scale is None:
         groups, given = groups_of(x, axis, block), None
@@ -67,12 +76,8 @@ def split(
     rows = groups.to_rows(x.detach().resolve_neg().to(dtype))
     largest = _largest(rows)
     finite = torch.isfinite(largest)
-    if nonfinite == "raise" and not bool(finite.all()):
-        bad = x.numel() - int(torch.isfinite(x).sum())
-        raise ValueError(
-            f"`x` must be finite; got {bad} NaN or infinite of {x.numel()} values. Find where they "
-            "come from, or pass them on as NaN with nonfinite='propagate'."
-        )
+    if nonfinite == "raise" and not all_finite(largest):
+        _refuse(x)
     if given is not None:
         largest = given.reshape(-1, 1).expand(rows.shape[0], 1).contiguous()
     elif fmt.power_of_two_scale:
@@ -80,12 +85,79 @@ def split(
     return Split(groups, rows, torch.where(finite, largest, torch.nan))
 
 
+def _refuse(x: Tensor) -> None:
+    bad = x.numel() - int(torch.isfinite(x).sum())
+    raise ValueError(
+        f"`x` must be finite; got {bad} NaN or infinite of {x.numel()} values. Find where they "
+        "come from, or pass them on as NaN with nonfinite='propagate'."
+    )
+
+
+def fused(
+    fmt: "LNS",
+    x: Tensor,
+    axis: Axis,
+    rounding: str,
+    generator: torch.Generator | CounterSource | None,
+    scale: Tensor | float | None,
+    block: int | None,
+    nonfinite: str,
+    codes: bool,
+) -> tuple[Tensor, Tensor] | None:
+    """Values or codes in x's shape and the scales, scales and rounding in one; None if it can't.
+
+    For groups that lie in one piece in memory. Scales are a matrix.
+
+    Raises:
+        ValueError, TypeError: See `LNS.encode`.
+    """
+    require_real(x)
+    require_policy(nonfinite)
+    given, source = None, LARGEST
+    if scale is not None:
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        given, source = torch.as_tensor(scale, dtype=dtype, device=x.device).detach(), GIVEN
+        _require_scale(given)
+        groups_of(x, axis, block)  # refuses an axis that doesn't exist
+        if block is None:
+            require_broadcast(given, x.shape)
+        cut = groups_of_scale(x, given, block).cut()
+        given = None if cut is None else given.reshape(cut.scale_rows, -1)
+    else:
+        cut = cut_of(x.shape, axis, block)
+        if fmt.power_of_two_scale:
+            source = POWER_OF_TWO
+    if cut is None or (source == POWER_OF_TWO and x.dtype == torch.float16):
+        return None  # the largest power of two is another one there
+    key, offset = resolve(rounding, generator, x.device)
+    matrix, draws = cut.matrix(x), None
+    if key is not None:
+        draws = encode_draws(key, offset, x.numel()).reshape(matrix.shape)
+    out, scales = lns_round(
+        matrix, given, source, draws, *fmt.numbers, block or 0, cut.scale_rows, codes
+    )
+    if nonfinite == "raise" and not all_finite(scales):
+        _refuse(x)
+    if not codes:
+        out = narrow(out, x.dtype)
+    return (out if cut.same else out.view(x.shape)), scales
+
+
+def scale_shape(
+    x: Tensor, axis: Axis, block: int | None, scale: Tensor | float | None
+) -> tuple[int, ...]:
+    """Shape in which scales are stored."""
+    if scale is not None:
+        return tuple(scale.shape) if isinstance(scale, Tensor) else ()
+    cut = cut_of(x.shape, axis, block)
+    assert cut is not None
+    return cut.scale_shape
+
+
 def _largest(rows: Tensor) -> Tensor:
     if not rows.shape[1]:
         # An empty tensor has a scale like any other.
         return torch.ones(rows.shape[0], 1, dtype=rows.dtype, device=rows.device)
-    if cpu.usable(rows):
-        return cpu.largest_magnitudes(rows)
     return rows.abs().amax(dim=1, keepdim=True)
 
 
@@ -112,24 +184,15 @@ def draw(
     rounding: str,
     generator: torch.Generator | CounterSource | None,
 ) -> Tensor | None:
-    """Uniforms for stochastic rounding, one per element by its flat index in x; else None."""
+    """Draws for stochastic rounding, one per element by its flat index in x; else None."""
     key, offset = resolve(rounding, generator, x.device)
     if key is None:
         return None
-    draws = uniform(key, offset, x.numel(), 0, PURPOSE_ENCODE).reshape(x.shape)
-    return split.groups.to_rows(draws)
+    return split.groups.to_rows(encode_draws(key, offset, x.numel()).reshape(x.shape))
 
 
-def encode(fmt: "LNS", split: Split, draws: Tensor | None) -> Tensor:
-    """Stored codes of the rows."""
-    if cpu.usable(split.rows, split.scale):
-        return cpu.encode(split.rows, split.scale, fmt.grid, draws)
-    return reference.encode_reference(split.rows, split.scale, fmt.grid, draws)
-
-
-def quantize(fmt: "LNS", split: Split, draws: Tensor | None) -> Tensor:
-    """Values of the rows on the rungs."""
-    if cpu.usable(split.rows, split.scale):
-        return cpu.quantize(split.rows, split.scale, fmt.grid, draws)
-    codes = reference.encode_reference(split.rows, split.scale, fmt.grid, draws)
-    return reference.decode_reference(codes, split.scale, fmt.grid)
+def round_split(fmt: "LNS", split: Split, draws: Tensor | None, codes: bool) -> Tensor:
+    """Values (or stored codes) of the rows."""
+    out: Tensor
+    out, _ = lns_round(split.rows, split.scale, READY, draws, *fmt.numbers, 0, 0, codes)
+    return out

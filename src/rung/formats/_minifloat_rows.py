@@ -1,18 +1,19 @@
 """Between a tensor and its groups of equal scale: what `Minifloat` and `FixedPoint` share."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource, resolve
-from rung.formats.grouping import Axis, Groups, groups_of, groups_of_scale
-from rung.formats.scaling import require_broadcast, require_finite, require_real
+from rung.formats.grouping import Axis, Groups, cut_of, groups_of, groups_of_scale
+from rung.formats.scaling import all_finite, require_broadcast, require_finite, require_real
 from rung.kernels import minifloat as kernel
-from rung.kernels.cpu import mx as cpu
-from rung.kernels.philox import PURPOSE_ENCODE, uniform
+from rung.kernels.cpu.plain import usable
+from rung.kernels.draws import encode_words
+from rung.kernels.mx_round import minifloat_cast, scale_back
 
 NONFINITE = ("raise", "propagate", "saturate")
 
@@ -23,6 +24,10 @@ class Element(Protocol):
     @property
     def grid(self) -> kernel.Grid:
         """The numbers that kernels take."""
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """The fields of `grid`."""
 
     @property
     def largest(self) -> float:
@@ -118,14 +123,23 @@ def split(
 
 def _look(rows: Tensor, nonfinite: str) -> tuple[bool, Tensor]:
     """Whether all values are known to be finite, and the largest magnitude of each row, (n, 1)."""
-    if not rows.shape[1]:
-        return True, torch.zeros(rows.shape[0], 1, dtype=rows.dtype, device=rows.device)
-    if cpu.usable(rows) and rows.dtype == torch.float32:
-        sizes = cpu.largest_magnitudes(rows)
-        return bool(torch.isfinite(sizes).all()), sizes
+    if not rows.numel():
+        return True, rows.new_zeros(rows.shape[0], 1)
+    if usable(rows) and rows.dtype == torch.float32:
+        sizes = largest_of_rows(rows)
+        return all_finite(sizes), sizes
     sizes = rows.abs().amax(dim=1, keepdim=True)
     # A traced graph can't branch on values, and needn't.
     return nonfinite == "raise" and bool(torch.isfinite(sizes).all()), sizes
+
+
+def largest_of_rows(rows: Tensor) -> Tensor:
+    """Largest magnitude of each row of float32 on the CPU, (n, 1); NaN or infinite where x is."""
+    if not rows.numel():
+        return rows.new_zeros(rows.shape[0], 1)
+    from rung.kernels.cpu.groups import largest_of_groups
+
+    return largest_of_groups(rows, rows.shape[1])
 
 
 def _groups(
@@ -171,7 +185,7 @@ def draw(
     rounding: str,
     generator: torch.Generator | CounterSource | None,
 ) -> Tensor | None:
-    """Uniforms for stochastic rounding, one per element by its flat index in x; else None."""
+    """Words for stochastic rounding, one per element by its flat index in x; else None."""
     draws = flat_draws(x, rounding, generator)
     return None if draws is None else groups.to_rows(draws)
 
@@ -179,11 +193,11 @@ def draw(
 def flat_draws(
     x: Tensor, rounding: str, generator: torch.Generator | CounterSource | None
 ) -> Tensor | None:
-    """Uniforms in the shape of x, or None for rounding to nearest."""
+    """Random words in the shape of x, or None for rounding to nearest."""
     key, offset = resolve(rounding, generator, x.device)
     if key is None:
         return None
-    return uniform(key, offset, x.numel(), 0, PURPOSE_ENCODE).reshape(x.shape)
+    return encode_words(key, offset, x.numel()).reshape(x.shape)
 
 
 def encode(
@@ -205,7 +219,7 @@ def plain_cast(fmt: Element, x: Tensor, nonfinite: str) -> Tensor | None:
     require_policy(nonfinite)
     rows = x.detach().resolve_neg().to(torch.float32).reshape(1, -1).contiguous()
     # NaN is not under the largest number.
-    if not cpu.usable(rows) or not float(cpu.largest_magnitudes(rows)) <= fmt.largest:
+    if not usable(rows) or not float(largest_of_rows(rows)) <= fmt.largest:
         return None
     return rows.to(native).to(x.dtype).reshape(x.shape)
 
@@ -213,11 +227,11 @@ def plain_cast(fmt: Element, x: Tensor, nonfinite: str) -> Tensor | None:
 def quantize(fmt: Element, split: Split, dtype: torch.dtype, draws: Tensor | None) -> Tensor:
     """Values of the rows, in the tensor's shape and dtype."""
     grid, rows, scale = fmt.grid, split.rows, split.scale
-    if not split.kept and cpu.casts(grid, rows, scale, draws is not None):
-        most = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
-        values = cpu.cast(rows, scale, grid, draws, True, most).to(dtype)
-    else:
+    if split.kept:
         values = finish(_rounded(fmt, split, draws), scale, grid, dtype)
+    else:
+        most = largest_of(dtype)
+        values = minifloat_cast(rows, scale, draws, True, most, *fmt.numbers).to(dtype)
     return split.groups.from_rows(values)
 
 
@@ -237,6 +251,10 @@ def quantize_along(
     Raises:
         ValueError, TypeError: See `Minifloat.encode`.
     """
+    if block is None:
+        values = _quantize_whole(fmt, x, axis, rounding, generator, scale, nonfinite)
+        if values is not None:
+            return values
     along = block is not None and dim != -1
     moved = x.movedim(dim, -1) if along else x
     groups = split(fmt, moved, axis, scale, block, nonfinite)
@@ -247,13 +265,43 @@ def quantize_along(
     return values.movedim(-1, dim) if along else values
 
 
+def _quantize_whole(
+    fmt: Element,
+    x: Tensor,
+    axis: Axis,
+    rounding: str,
+    generator: torch.Generator | CounterSource | None,
+    scale: Tensor | float | str | None,
+    nonfinite: str,
+) -> Tensor | None:
+    """`quantize` of finite float32 on the CPU, groups in one piece, scales not given; or None."""
+    require_real(x)
+    require_policy(nonfinite)
+    if not (scale is None or scale == "amax") or not usable(x) or x.dtype != torch.float32:
+        return None
+    cut = cut_of(x.shape, axis)
+    if cut is None or cut.scale_rows not in (1, cut.rows):
+        return None
+    matrix = cut.matrix(x)
+    matrix = matrix.view(1, -1) if cut.scale_rows == 1 else matrix
+    sizes = largest_of_rows(matrix)
+    if not all_finite(sizes):
+        return None
+    if scale is None and axis is None:
+        factors = torch.ones_like(sizes)
+    else:
+        factors = _automatic(matrix, sizes, True, fmt.largest)
+    words = flat_draws(x, rounding, generator)
+    words = None if words is None else words.view(matrix.shape)
+    most = largest_of(x.dtype)
+    values: Tensor = minifloat_cast(matrix, factors, words, True, most, *fmt.numbers)
+    return values.view(x.shape)
+
+
 def _rounded(fmt: Element, split: Split, draws: Tensor | None) -> Tensor:
     """Values of the rows' codes, before the scale."""
     grid, rows, scale = fmt.grid, split.rows, split.scale
-    if cpu.casts(grid, rows, scale, draws is not None):
-        rounded = cpu.cast(rows, scale, grid, draws)
-    else:
-        rounded = kernel.round_reference(rows / torch.where(scale > 0, scale, 1.0), grid, draws)
+    rounded: Tensor = minifloat_cast(rows, scale, draws, False, 0.0, *fmt.numbers)
     if not split.kept:
         return rounded
     rounded = torch.where(torch.isnan(rows), rows, rounded)
@@ -274,9 +322,10 @@ def decode(fmt: Element, encoded: Encoded) -> Tensor:
 
 def finish(values: Tensor, scale: Tensor, grid: kernel.Grid, dtype: torch.dtype) -> Tensor:
     """Values of codes times their scale; what is finite stays finite in the dtype."""
-    scaled = values * scale
-    most = min(torch.finfo(dtype).max, torch.finfo(scaled.dtype).max)
-    bounded = scaled.clamp(-most, most)
-    if grid.infinity is not None:
-        bounded = torch.where(torch.isinf(values), scaled, bounded)
-    return bounded.to(dtype)
+    return scale_back(values, scale, grid, largest_of(dtype)).to(dtype)
+
+
+def largest_of(dtype: torch.dtype) -> float:
+    """Largest number of a dtype that is one of the dtype that is computed in, too."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return min(torch.finfo(dtype).max, torch.finfo(wide).max)

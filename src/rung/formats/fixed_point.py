@@ -1,6 +1,7 @@
 """Small integers over a power of two: the INT8 element of the MX formats."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource
 from rung.formats.grouping import Axis
 from rung.kernels import minifloat as kernel
+from rung.kernels.mx_round import fields
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class FixedPoint:
 
     bits: int = 8
     fraction_bits: int = 6
+    grid: kernel.Grid = field(init=False, repr=False, compare=False)
+    """The numbers that kernels take."""
+    numbers: tuple[Any, ...] = field(init=False, repr=False, compare=False)
+    """The fields of `grid`."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("bits", 2, 16), ("fraction_bits", 0, self.bits)):
@@ -47,6 +53,8 @@ class FixedPoint:
                 raise TypeError(f"`{name}` must be an integer; got {value!r}.")
             if not low <= value <= high:
                 raise ValueError(f"`{name}` must be from {low} to {high}; got {name}={value}.")
+        object.__setattr__(self, "grid", self._grid())
+        object.__setattr__(self, "numbers", fields(self.grid))
 
     @property
     def code_dtype(self) -> torch.dtype:
@@ -73,9 +81,7 @@ class FixedPoint:
         """1: what lies under half a step becomes 0. The absolute error is half a step at most."""
         return 1.0
 
-    @property
-    def grid(self) -> kernel.Grid:
-        """The numbers that kernels take."""
+    def _grid(self) -> kernel.Grid:
         return kernel.Grid(
             bits=self.bits,
             mantissa_bits=self.bits - 1,

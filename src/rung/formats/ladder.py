@@ -6,18 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rung.formats import _ladder_rows as rows
 from rung.formats._encoded import Encoded
-from rung.formats._source import CounterSource, resolve
-from rung.formats.grouping import Axis, groups_of
-from rung.formats.scaling import (
-    largest_magnitude,
-    require_broadcast,
-    require_finite,
-    require_positive,
-    require_real,
-)
+from rung.formats._source import CounterSource
+from rung.formats.grouping import Axis
 from rung.kernels import ladder as kernel
-from rung.kernels.signs import pack_signs, unpack_signs
 
 # Bernstein et al. 2020, section 4.1: 12 bits with base precision 0.001 span a factor of 60.
 _LOG_RANGE = 0.001 * (2**12 - 1)
@@ -133,7 +126,7 @@ class Ladder:
             x: Real floating-point tensor of any shape.
             axis: None for one scale; a dimension, or several, whose every index gets a scale of its
                 own.
-            rounding: ``"nearest"`` (in the log domain, ties to even codes) or ``"stochastic"`` (one
+            rounding: ``"nearest"`` (in the log domain) or ``"stochastic"`` (one
                 of the two neighbours, unbiased in the decoded value).
             generator: For stochastic rounding: a torch.Generator, from which one number is drawn,
                 or a `CounterSource`.
@@ -152,72 +145,16 @@ class Ladder:
                 axis; a block that is not positive.
             TypeError: x is not a real floating-point tensor.
         """
-        if block is not None:
-            return self._encode_blocks(x, axis, rounding, generator, scale, block, nonfinite)
-        if nonfinite == "propagate":
-            return self._encode_propagating(x, axis, rounding, generator, scale)
-        if nonfinite != "raise":
-            raise ValueError(f"`nonfinite` must be 'raise' or 'propagate'; got {nonfinite!r}.")
-        require_finite(x)
-        key, offset = resolve(rounding, generator, x.device)
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if scale is None:
-            scale = largest_magnitude(x, axis)
-        scale = torch.as_tensor(scale, dtype=dtype, device=x.device)
-        require_positive(scale)
-        require_broadcast(scale, x.shape)
-        codes = kernel.encode_magnitudes(
-            x.abs(), scale, self.bits, self.base_precision, key, offset
+        codes, scales = rows.rounded(
+            self, x, axis, rounding, generator, scale, block, nonfinite, codes=True
         )
-        return Encoded(kernel.store_codes(codes, self.bits), pack_signs(x < 0), scale, x.dtype)
-
-    def _encode_blocks(
-        self,
-        x: Tensor,
-        axis: Axis,
-        rounding: str,
-        generator: torch.Generator | CounterSource | None,
-        scale: Tensor | float | None,
-        block: int,
-        nonfinite: str,
-    ) -> Encoded:
-        groups = groups_of(x, axis, block)
-        rows = groups.to_rows(x)
-        if scale is not None:
-            scale = torch.as_tensor(scale, device=x.device)
-            scale = scale.expand(groups.scale_shape).reshape(-1, 1)
-        encoded = self.encode(rows, 0, rounding, generator, scale, nonfinite=nonfinite)
-        codes = groups.from_rows(encoded.codes).contiguous()
-        return Encoded(
-            codes, pack_signs(x < 0), encoded.scale.reshape(groups.scale_shape), x.dtype, block
-        )
-
-    def _encode_propagating(
-        self,
-        x: Tensor,
-        axis: Axis,
-        rounding: str,
-        generator: torch.Generator | CounterSource | None,
-        scale: Tensor | float | None,
-    ) -> Encoded:
-        require_real(x)
-        bad = ~torch.isfinite(largest_magnitude(x, axis))
-        finite = torch.where(bad, 1.0, x).to(x.dtype)
-        encoded = self.encode(finite, axis, rounding, generator, scale)
-        poisoned = torch.where(bad, torch.nan, encoded.scale)
-        return Encoded(encoded.codes, encoded.signs, poisoned, x.dtype)
+        return Encoded(codes, rows.signs_of(x), scales, x.dtype, block)
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
         assert encoded.signs is not None
-        scale = encoded.scale
-        if encoded.block is not None:
-            length = encoded.codes.shape[-1]
-            block = min(encoded.block, max(1, length))
-            scale = scale.repeat_interleave(block, dim=-1)[..., :length]
-        magnitudes = kernel.decode_magnitudes(encoded.codes, scale, self.bits, self.base_precision)
-        signs = unpack_signs(encoded.signs, 0, magnitudes.numel(), magnitudes.dtype)
-        return (magnitudes * signs.reshape(magnitudes.shape)).to(encoded.dtype)
+        values = rows.decode(self, encoded.codes, encoded.scale, encoded.signs, encoded.block or 0)
+        return values.to(encoded.dtype)
 
     def quantize(
         self,
@@ -231,6 +168,7 @@ class Ladder:
         nonfinite: str = "raise",
     ) -> Tensor:
         """``decode(encode(x))``: the same shape and dtype, values on the ladder."""
-        return self.decode(
-            self.encode(x, axis, rounding, generator, scale, block=block, nonfinite=nonfinite)
+        values, _ = rows.rounded(
+            self, x, axis, rounding, generator, scale, block, nonfinite, codes=False
         )
+        return values

@@ -1,7 +1,7 @@
 """The logarithmic number system: a sign and an integer exponent of a root of two."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource
 from rung.formats.grouping import Axis
 from rung.kernels import lns as kernel
-from rung.kernels.cpu import lns as cpu
+from rung.kernels.lns_round import lns_decode
 
 _LARGEST_BASE_FACTOR = 2048
 
@@ -70,6 +70,8 @@ class LNS:
     zero: bool = False
     underflow: str = "saturate"
     power_of_two_scale: bool = False
+    numbers: tuple[int, int, bool, bool] = field(init=False, repr=False, compare=False)
+    """bits, base_factor, zero, whether to flush: arguments of the kernels."""
 
     def __post_init__(self) -> None:
         for name in ("bits", "base_factor"):
@@ -90,6 +92,8 @@ class LNS:
             raise ValueError(
                 "`underflow='flush'` needs a zero to flush to; got zero=False. Use zero=True."
             )
+        numbers = (self.bits, factor, bool(self.zero), self.underflow == "flush")
+        object.__setattr__(self, "numbers", numbers)
 
     @property
     def levels(self) -> int:
@@ -218,37 +222,39 @@ class LNS:
                 positive.
             TypeError: x is not a real floating-point tensor.
         """
+        fast = rows.fused(self, x, axis, rounding, generator, scale, block, nonfinite, True)
+        if fast is not None:
+            codes, scales = fast
+            shape = rows.scale_shape(x, axis, block, scale)
+            return Encoded(codes, None, scales.view(shape), x.dtype, block)
         split = rows.split(self, x, axis, scale, block, nonfinite)
-        codes = rows.encode(self, split, rows.draw(x, split, rounding, generator))
+        codes = rows.round_split(self, split, rows.draw(x, split, rounding, generator), True)
         return Encoded(
             split.groups.from_rows(codes).contiguous(), None, split.scale_of(x), x.dtype, block
         )
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
-        scale = encoded.scale
-        if encoded.block is not None:
-            length = encoded.codes.shape[-1]
-            block = min(encoded.block, max(1, length))
-            scale = scale.repeat_interleave(block, dim=-1)[..., :length]
-        return rows.narrow(self.decode_codes(encoded.codes, scale), encoded.dtype)
+        values = self._decode(encoded.codes, encoded.scale, 0, encoded.block or 0)
+        return rows.narrow(values, encoded.dtype)
 
     def decode_codes(self, codes: Tensor, scale: Tensor) -> Tensor:
         """Values of stored codes; scale broadcastable to them, its dtype is the result's."""
-        if cpu.usable(codes, scale):
-            return cpu.decode(codes, scale, self.grid)
-        return kernel.decode_reference(codes, scale, self.grid)
+        return self._decode(codes, scale, 0, 0)
 
     def decode_shifted(self, codes: Tensor, scale: Tensor, fine: "LNS") -> Tensor:
-        """``decode_codes(*shifted(codes, scale, fine))``, on the CPU by one table lookup.
+        """``decode_codes(*shifted(codes, scale, fine))`` in one pass.
 
         Raises:
             ValueError: This format's codes are no shift of `fine`'s.
         """
         by = self._shift_or_refuse(fine)
-        if cpu.usable(codes, scale):
-            return cpu.decode(codes, self._scale_after_shift(scale, fine, by), self.grid, by)
-        return self.decode_codes(*self.shifted(codes, scale, fine))
+        return self._decode(codes, self._scale_after_shift(scale, fine, by), by, 0)
+
+    def _decode(self, codes: Tensor, scale: Tensor, drop: int, block: int) -> Tensor:
+        bits, base_factor, zero, _ = self.numbers
+        values: Tensor = lns_decode(codes, scale, bits, base_factor, zero, drop, block)
+        return values
 
     def quantize(
         self,
@@ -262,6 +268,9 @@ class LNS:
         nonfinite: str = "raise",
     ) -> Tensor:
         """``decode(encode(x))``: the same shape and dtype, values of the number system."""
+        fast = rows.fused(self, x, axis, rounding, generator, scale, block, nonfinite, False)
+        if fast is not None:
+            return fast[0]
         split = rows.split(self, x, axis, scale, block, nonfinite)
-        values = rows.quantize(self, split, rows.draw(x, split, rounding, generator))
+        values = rows.round_split(self, split, rows.draw(x, split, rounding, generator), False)
         return rows.narrow(split.groups.from_rows(values), x.dtype)

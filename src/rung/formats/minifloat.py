@@ -1,7 +1,8 @@
 """Small floating-point numbers: FP8, FP6, FP4, bfloat16, float16."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource
 from rung.formats.grouping import Axis
 from rung.kernels import minifloat as kernel
+from rung.kernels.mx_round import fields
 
 _SPECIALS = ("none", "nan", "ieee")
 _OVERFLOWS = ("saturate", "nonfinite")
@@ -67,6 +69,10 @@ class Minifloat:
     specials: str = "none"
     subnormals: bool = True
     overflow: str = "saturate"
+    grid: kernel.Grid = field(init=False, repr=False, compare=False)
+    """The numbers that kernels take."""
+    numbers: tuple[Any, ...] = field(init=False, repr=False, compare=False)
+    """The fields of `grid`."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("exponent_bits", 1, 8), ("mantissa_bits", 0, 10)):
@@ -82,6 +88,8 @@ class Minifloat:
                 choices = ", ".join(map(repr, known))
                 raise ValueError(f"`{name}` must be one of {choices}; got {getattr(self, name)!r}.")
         self._require_numbers()
+        object.__setattr__(self, "grid", self._grid())
+        object.__setattr__(self, "numbers", fields(self.grid))
 
     def _require_numbers(self) -> None:
         if self.overflow == "nonfinite" and self.specials == "none":
@@ -145,9 +153,7 @@ class Minifloat:
         """Worst |q(x) - x| / |x| of nearest rounding among normal numbers: 1 / (2^(m + 1) + 1)."""
         return 1 / ((2 << self.mantissa_bits) + 1)
 
-    @property
-    def grid(self) -> kernel.Grid:
-        """The numbers that kernels take."""
+    def _grid(self) -> kernel.Grid:
         top = (1 << (self.bits - 1)) - 1
         infinity = ((1 << self.exponent_bits) - 1) << self.mantissa_bits
         nan = {"none": None, "nan": top, "ieee": infinity | 1 << max(0, self.mantissa_bits - 1)}

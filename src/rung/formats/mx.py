@@ -1,7 +1,8 @@
 """Microscaling formats: blocks of small numbers that share a power-of-two scale."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,13 @@ from rung.formats import _mx_codes
 from rung.formats._elements import element as element_of
 from rung.formats._elements import element_name
 from rung.formats._encoded import Encoded
-from rung.formats._minifloat_rows import finish, flat_draws, require_no_nan, require_policy
+from rung.formats._minifloat_rows import (
+    finish,
+    flat_draws,
+    largest_of,
+    require_no_nan,
+    require_policy,
+)
 from rung.formats._mx_blocks import Blocks, blocks_of
 from rung.formats._source import CounterSource
 from rung.formats.fixed_point import FixedPoint
@@ -18,9 +25,8 @@ from rung.formats.grouping import Axis
 from rung.formats.minifloat import Minifloat
 from rung.formats.packing import Packed
 from rung.formats.scaling import require_finite, require_real
-from rung.kernels import minifloat as kernel
 from rung.kernels import mx as scales
-from rung.kernels.cpu import mx as cpu
+from rung.kernels.mx_round import fields, mx_decode, mx_encode, mx_quantize
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class MX:
     element: Minifloat | FixedPoint
     block_size: int
     scale_rule: str
+    _numbers: tuple[Any, ...] = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -86,6 +93,7 @@ class MX:
         object.__setattr__(self, "element", element_of(element))
         object.__setattr__(self, "block_size", block_size)
         object.__setattr__(self, "scale_rule", scale_rule)
+        object.__setattr__(self, "_numbers", (*fields(self.rule), *self.element.numbers))
 
     @property
     def bits(self) -> int:
@@ -165,17 +173,8 @@ class MX:
         blocks, rows, draws = self._prepare(
             x, axis, rounding, generator, scale, block, nonfinite, dim
         )
-        grid = self.element.grid
-        if cpu.usable(rows) and rows.dtype == torch.float32:
-            codes, scale_codes, bad = cpu.encode_blocks(
-                rows, self.block_size, self.rule, grid, draws
-            )
-            _refuse(bad, nonfinite, x)
-        else:
-            _refuse(None, nonfinite, x)
-            values, scale_codes = self._reference(blocks, rows, draws)
-            codes = blocks.from_blocks(kernel.codes_reference(values, grid))
-            scale_codes = scale_codes.to(torch.uint8)
+        codes, scale_codes = mx_encode(rows, draws, self.block_size, *self._numbers)
+        _refuse(scale_codes, nonfinite, x)
         return Encoded(
             blocks.from_rows(codes).contiguous(),
             None,
@@ -204,16 +203,10 @@ class MX:
         blocks, rows, draws = self._prepare(
             x, axis, rounding, generator, scale, block, nonfinite, dim
         )
-        grid = self.element.grid
-        if cpu.usable(rows) and rows.dtype == torch.float32:
-            most = min(torch.finfo(x.dtype).max, torch.finfo(torch.float32).max)
-            values, bad = cpu.quantize_blocks(rows, self.block_size, self.rule, grid, draws, most)
-            _refuse(bad, nonfinite, x)
-            return blocks.from_rows(values.to(x.dtype))
-        _refuse(None, nonfinite, x)
-        values, scale_codes = self._reference(blocks, rows, draws)
-        factors = scales.scale_values(scale_codes, values.dtype).unsqueeze(-1)
-        return blocks.from_rows(blocks.from_blocks(finish(values, factors, grid, x.dtype)))
+        most = largest_of(x.dtype)
+        values, scale_codes = mx_quantize(rows, draws, self.block_size, most, *self._numbers)
+        _refuse(scale_codes, nonfinite, x)
+        return blocks.from_rows(values.to(x.dtype))
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Values of codes: same shape as the codes, dtype of the tensor that was encoded.
@@ -281,7 +274,7 @@ class MX:
         nonfinite: str,
         dim: int,
     ) -> tuple[Blocks, Tensor, Tensor | None]:
-        """Rows along the dimension and uniforms of their shape, after all checks but for NaN."""
+        """Rows along the dimension and random words for them, after all checks but for NaN."""
         require_real(x)
         require_policy(nonfinite)
         for name, value in (("axis", axis), ("scale", scale), ("block", block)):
@@ -302,33 +295,17 @@ class MX:
         draws = flat_draws(x, rounding, generator)
         return blocks, rows, None if draws is None else blocks.to_rows(draws)
 
-    def _reference(
-        self, blocks: Blocks, rows: Tensor, draws: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Values on the grid, (n, blocks, elements), and scale codes, (n, blocks), int32."""
-        cut = blocks.to_blocks(rows)
-        codes = scales.scale_codes_reference(cut.abs().amax(dim=-1), self.rule)
-        inverse = scales.scale_values((254 - codes).clamp(min=0), cut.dtype).unsqueeze(-1)
-        scaled = torch.where((codes == scales.NAN_SCALE).unsqueeze(-1), 0.0, cut * inverse)
-        chances = None if draws is None else blocks.to_blocks(draws)
-        return kernel.round_reference(scaled, self.element.grid, chances), codes
-
     def _decode(
         self, blocks: Blocks, codes: Tensor, scale_codes: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        grid, rows, scale_rows = (
-            self.element.grid,
-            blocks.to_rows(codes),
-            blocks.to_rows(scale_codes),
-        )
-        if dtype == torch.float32 and cpu.usable(codes, scale_codes):
-            return blocks.from_rows(cpu.decode_blocks(rows, scale_rows, self.block_size, grid))
-        values = kernel.values_reference(blocks.to_blocks(rows), grid, dtype)
-        factors = scales.scale_values(scale_rows.to(torch.int32), dtype).unsqueeze(-1)
-        return blocks.from_rows(blocks.from_blocks(finish(values, factors, grid, dtype)))
+        rows, scale_rows = blocks.to_rows(codes), blocks.to_rows(scale_codes)
+        wide, numbers = dtype == torch.float64, self.element.numbers
+        return blocks.from_rows(mx_decode(rows, scale_rows, self.block_size, wide, *numbers))
 
 
-def _refuse(bad: int | None, nonfinite: str, x: Tensor) -> None:
-    """Refuse values that are not finite; `bad` blocks are known to hold such, None: unknown."""
-    if nonfinite == "raise" and bad != 0:
+def _refuse(scale_codes: Tensor, nonfinite: str, x: Tensor) -> None:
+    """Refuse values that are not finite, as the scales of their blocks say."""
+    if nonfinite != "raise" or not scale_codes.numel():
+        return
+    if scale_codes.amax().item() == scales.NAN_SCALE:
         require_finite(x)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rung.formats.grouping import Axis, groups_of
+from rung.kernels.group_scales import power_of_two_above as power_of_two_above
 
 
 def require_real(x: Tensor) -> None:
@@ -36,6 +37,14 @@ def require_finite(x: Tensor) -> None:
         )
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether all of a few numbers are finite; one small operation where they are."""
+    if x.numel() == 1:
+        return math.isfinite(x.item())
+    # Not even the largest float32 overflow in float64.
+    return math.isfinite(x.sum(dtype=torch.float64).item()) or bool(torch.isfinite(x).all())
+
+
 def require_positive(scale: Tensor) -> None:
     """Refuse scales that are not positive and finite.
 
@@ -63,19 +72,6 @@ def require_broadcast(scale: Tensor, shape: torch.Size) -> None:
             f"`scale` must broadcast to the tensor's shape {tuple(shape)}; got shape "
             f"{tuple(scale.shape)}. Give one scale, or one per index of a dimension."
         )
-
-
-def power_of_two_above(scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Smallest power of two that is at least the scale; 0, NaN and infinity stay.
-
-    At most the largest power of two of `dtype` (2^127 in float32, 2^15 in float16): values above it
-    saturate, by less than a factor of two.
-    """
-    mantissa, exponent = torch.frexp(scale)
-    above = exponent - (mantissa == 0.5).to(exponent.dtype)
-    highest = math.frexp(torch.finfo(dtype).max)[1] - 1
-    powers = torch.ldexp(torch.ones_like(scale), above.clamp(max=highest))
-    return torch.where(torch.isfinite(scale) & (scale > 0), powers, scale)
 
 
 def largest_magnitude(x: Tensor, axis: Axis) -> Tensor:

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from rung.kernels.philox import PURPOSE_ENCODE, uniform
+from rung.kernels.draws import encode_draws, uniforms
+from rung.kernels.ladder_boundary import boundaries
 
 
 def code_dtype(bits: int) -> torch.dtype:
@@ -49,6 +50,26 @@ def rung_table(bits: int, base_precision: float, like: Tensor, dtype: torch.dtyp
     return torch.exp(-base_precision * k).to(dtype)
 
 
+def _boundary_table(bits: int, base_precision: float, device: torch.device) -> Tensor:
+    return _cached_boundary_table(bits, base_precision, device)
+
+
+# As torch.compiler.assume_constant_result does, which imports all of torch's compiler: 2 s.
+_boundary_table._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _cached_boundary_table(bits: int, base_precision: float, device: torch.device) -> Tensor:
+    ends = torch.tensor(boundaries(bits, base_precision), dtype=torch.float64, device="cpu")
+    return ends.to(device)
+
+
+def boundary_table(bits: int, base_precision: float, like: Tensor) -> Tensor:
+    """Where the rung of each code ends, as a fraction of the scale; float64, (2^bits,)."""
+    table: Tensor = _boundary_table(bits, base_precision, like.device)
+    return table
+
+
 def decode_magnitudes(stored: Tensor, scale: Tensor, bits: int, base_precision: float) -> Tensor:
     """|W| from stored codes.
 
@@ -76,9 +97,9 @@ def encode_magnitudes(
 ) -> Tensor:
     """Codes of the rungs next to given magnitudes.
 
-    Nearest rounding is in the log domain, ties to even codes. Stochastic rounding picks one of the
-    two neighbouring rungs with the odds that make the decoded value's mean equal to the input.
-    Magnitudes above the top rung get code 0, those under the bottom rung (zero included) the last.
+    Nearest rounding is in the log domain, decided by the boundaries of `ladder_boundary`.
+    Stochastic rounding is that of `stochastic_codes`. Magnitudes above the top rung get code 0,
+    those under the bottom rung (zero included) the last.
 
     Args:
         magnitudes: Non-negative and finite, any shape.
@@ -91,15 +112,36 @@ def encode_magnitudes(
     Returns:
         int32 codes in [0, 2^bits), of the magnitudes' shape.
     """
-    last = 2**bits - 1
-    # Double precision: the distance of float32 inputs from a rung boundary survives the logarithm.
-    position = -torch.log(magnitudes.double() / scale.double()) / base_precision
-    position = position.clamp(0, last)
+    last, sizes, tops = 2**bits - 1, magnitudes.double(), scale.double()
+    position = -torch.log(sizes / tops) / base_precision
+    # The logarithm only has to name the right boundary, k + 1/2, to within half a rung.
+    k = torch.floor(position.clamp(0, last)).to(torch.int64)
+    ends = boundary_table(bits, base_precision, magnitudes)
+    nearest = k + (sizes < ends[k] * tops).to(torch.int64)
     if key is None:
-        return torch.round(position).to(torch.int32)
-    above = torch.floor(position)  # the rung above in magnitude, the smaller code
-    fraction = position - above
-    # With w = hi * exp(-fraction * eta0), the mean is exact when P(lower rung) = (hi-w)/(hi-lo).
-    odds = torch.expm1(-base_precision * fraction) / math.expm1(-base_precision)
-    draws = uniform(key, offset, magnitudes.numel(), 0, PURPOSE_ENCODE).reshape(magnitudes.shape)
-    return (above + (draws < odds)).clamp(max=last).to(torch.int32)
+        return nearest.to(torch.int32)
+    draws = encode_draws(key, offset, magnitudes.numel()).reshape(magnitudes.shape)
+    return stochastic_codes(magnitudes, scale, nearest, bits, base_precision, draws)
+
+
+def stochastic_codes(
+    magnitudes: Tensor,
+    scale: Tensor,
+    nearest: Tensor,
+    bits: int,
+    base_precision: float,
+    draws: Tensor,
+) -> Tensor:
+    """One of the two decoded neighbours of each magnitude, from its nearest code; int32.
+
+    With the odds that make the decoded value's mean equal to the magnitude. Every step is one
+    operation of the scale's dtype, so that all implementations agree.
+    """
+    x, table = magnitudes.to(scale.dtype), rung_table(bits, base_precision, scale, scale.dtype)
+    near = table[nearest] * scale
+    other = torch.where(x < near, nearest + 1, nearest - 1).clamp(0, 2**bits - 1)
+    far = table[other] * scale
+    under, over = torch.minimum(near, far), torch.maximum(near, far)
+    up = uniforms(draws, scale.dtype) * (over - under) < x - under
+    codes = torch.where(up, torch.minimum(nearest, other), torch.maximum(nearest, other))
+    return codes.to(torch.int32)

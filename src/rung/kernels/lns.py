@@ -133,8 +133,8 @@ def encode_reference(
 
     Nearest rounding is in the log domain; between float32 values and float32 scales it is exact,
     and exact ties don't exist (see `log_boundary`). Stochastic rounding picks one of the two
-    neighbours with the odds that keep the mean. Magnitudes over the top saturate; those under the
-    smallest code saturate to it or, with `flush`, become 0 (from half a rung below it on;
+    decoded neighbours with the odds that keep the mean. Magnitudes over the top saturate; those
+    under the smallest code saturate to it or, with `flush`, become 0 (from half a rung below it on;
     stochastically with the odds that keep the mean).
 
     Args:
@@ -143,7 +143,7 @@ def encode_reference(
         scale: Value of the largest code, shape (groups, 1), same dtype, not negative; 0 where all
             values of a group are 0.
         grid: The format.
-        draws: float32 uniforms in [0, 1) of the rows' shape, for stochastic rounding.
+        draws: Uniforms in [0, 1) of the rows' shape, for stochastic rounding; see `draws`.
 
     Returns:
         Stored codes, shape (groups, n).
@@ -170,11 +170,12 @@ def _encode_piece(rows: Tensor, scale: Tensor, grid: Grid, draws: Tensor | None)
     # log2 of each part: their ratio may underflow.
     position = grid.base_factor * (torch.log2(safe) - torch.log2(tops))
     exact = rows.dtype != torch.float64
+    e = _nearest(safe, tops, position, grid, exact) + grid.last
     if draws is None:
-        e = _nearest(safe, tops, position, grid, exact) + grid.last
         e = e.clamp(min=0 if grid.flush else grid.first)
     else:
-        e = _stochastic(safe, tops, position, grid, exact, draws)
+        own = rows.dtype
+        e = _stochastic(safe.to(own), tops.to(own), e, grid, draws)
     e = torch.where(live, e.clamp(max=grid.last), 0)
     return join(e.to(torch.int32), torch.signbit(rows), grid.bits)
 
@@ -188,19 +189,17 @@ def _nearest(x: Tensor, scale: Tensor, position: Tensor, grid: Grid, exact: bool
     return k + at_least(x, scale, (2 * k + 1) * (STEPS // 2 // grid.base_factor)).to(torch.int64)
 
 
-def _stochastic(
-    x: Tensor, scale: Tensor, position: Tensor, grid: Grid, exact: bool, draws: Tensor
-) -> Tensor:
-    """Exponent code of one of the two neighbours."""
-    if exact:
-        k = torch.round(position).to(torch.int64)
-        under = ~at_least(x, scale, 2 * k * (STEPS // 2 // grid.base_factor))
-        k = k - under.to(torch.int64)
-    else:
-        k = torch.floor(position).to(torch.int64)
-    below = (k + grid.last).clamp(min=0 if grid.flush else grid.first, max=grid.last)
-    table = power_table(grid, x, torch.float64)
-    lower = table[below] * scale
-    upper = table[(below + 1).clamp(max=grid.last)] * scale
-    # At the ends (saturation) the two are equal or x lies outside: odds <= 0 or NaN move nothing.
-    return below + (draws < (x - lower) / (upper - lower)).to(torch.int64)
+def _stochastic(x: Tensor, scale: Tensor, nearest: Tensor, grid: Grid, draws: Tensor) -> Tensor:
+    """Exponent code of one of the two decoded neighbours, from that of the nearest rung.
+
+    Every step is one operation of the values' own dtype, so that all implementations agree.
+    """
+    low = 0 if grid.flush else grid.first
+    table = power_table(grid, x, x.dtype)
+    e = nearest.clamp(min=low, max=grid.last)
+    near = table[e] * scale
+    other = torch.where(x < near, e - 1, e + 1).clamp(min=low, max=grid.last)
+    far = table[other] * scale
+    under, over = torch.minimum(near, far), torch.maximum(near, far)
+    up = draws.to(x.dtype) * (over - under) < x - under
+    return torch.where(up, torch.maximum(e, other), torch.minimum(e, other))

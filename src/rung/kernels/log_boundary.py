@@ -53,9 +53,12 @@ def rung_powers(count: int, base_factor: int) -> tuple[float, ...]:
     return tuple(powers)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _limb_tensors(device: torch.device) -> tuple[Tensor, Tensor]:
     return _cached_limb_tensors(device)
+
+
+# As torch.compiler.assume_constant_result does, which imports all of torch's compiler: 2 s.
+_limb_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

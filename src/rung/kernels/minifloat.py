@@ -68,6 +68,15 @@ def native_dtype(grid: Grid) -> torch.dtype | None:
     return known.get((grid.mantissa_bits, grid.lowest))
 
 
+def casts(grid: Grid, stochastic: bool) -> bool:
+    """Whether loops over float32 can round to a grid: saturating, and well inside float32."""
+    if not (grid.saturate and grid.subnormals and grid.mantissa_bits):
+        return False
+    # Magic numbers and steps must be normal float32.
+    inside = grid.largest < 2.0 ** (100 + grid.mantissa_bits) and grid.step >= -100
+    return inside or (not stochastic and native_dtype(grid) is not None)
+
+
 def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
     """2^exponent without rounding, for exponents of normal numbers of float32 or float64."""
     bias, mantissa, integer = _LAYOUT[dtype]

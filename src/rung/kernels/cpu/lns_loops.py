@@ -1,245 +1,195 @@
 """The loops of `cpu.lns`, compiled by numba. Importing this imports numba.
 
-float32 values are handled as int32 bit patterns, which order as the values do for positive ones.
+Sixteen numbers at a time, see `rung_lanes`; float32 values are handled as int32 bit patterns. With
+up to eight rungs an octave, the first four bits of a quotient's significand name a bin that holds
+at most one boundary, and all tables stay in registers; with more, a logarithm good to a quarter of
+a rung names the only boundary in question.
 """
 
 from typing import Any
 
+import numba
 import numpy as np
 
-from rung.kernels.cpu.jit import jit
-from rung.kernels.log_boundary import LIMB, STEPS
+from rung.kernels.cpu import lns_exact, simd
+from rung.kernels.cpu.draw_loops import uniforms
+from rung.kernels.cpu.float32_math import float_of
+from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.round_loops import rounding_loop
+from rung.kernels.cpu.rung_lanes import (
+    EXPONENT,
+    FRACTION,
+    INFINITE,
+    MAGNITUDE,
+    NEAR,
+    ONE,
+    SIGN,
+    gather,
+    inverse_significand,
+    log2_of_significand,
+    value_bits,
+)
+from rung.kernels.cpu.simd import LANES, load, look_up, pointer, select, splat
+from rung.kernels.log_boundary import STEPS
 
-_MAGNITUDE, _SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
-_INFINITE = np.int32(0x7F800000)
-_NEVER = np.int32(0x7FFFFFFF)
-_HIDDEN = 1 << 23
-_STEPS, _LIMB = STEPS, LIMB
-
-
-@jit
-def largest(rows: Any, out: Any) -> None:
-    """Bits of the largest |x| of each row."""
-    for row in range(rows.shape[0]):
-        most = np.uint32(0)
-        for i in range(rows.shape[1]):
-            most = max(most, np.uint32(rows[row, i] & _MAGNITUDE))
-        out[row] = np.int32(most)
-
-
-@jit
-def take(codes: Any, table: Any, out: Any) -> None:
-    """Copy table[code] for every code; int16 codes index by their 16 bits."""
-    mask = table.size - 1
-    for i in range(codes.size):
-        out[i] = table[np.int64(codes[i]) & mask]
-
-
-@jit
-def _split(bits: Any) -> Any:
-    """(m, biased exponent of m * 2^(e - 150)) of positive bits, with 2^23 <= m < 2^24."""
-    m, e = np.int64(bits & 0x7FFFFF), np.int64(bits >> 23)
-    if e:
-        return m | _HIDDEN, e
-    e = np.int64(1)
-    while m < _HIDDEN:
-        m, e = m << 1, e - 1
-    return m, e
+_f32, _i32 = np.float32, np.int32
+# Places in a plan.
+_BITS, _SHIFT, _LAST, _LOWEST, _FIRST, _FLUSH = range(6)
+_COUNT, _BOUND, _BOUNDS, _MANTISSAS, _POWERS, _HIGH, _LOW = range(6, 13)
+_AT_EXPONENT, _AT_BIN = _i32(23), _i32(19)
 
 
 @jit
-def _product(m: Any, step: Any, high: Any, low: Any) -> Any:
-    """floor(m * 2^(step / 4096)), in [2^23, 2^25)."""
-    return (m * high[step] + ((m * low[step]) >> _LIMB)) >> _LIMB
+def _one(bits: Any, scale_bits: Any, plan: Any, draw: Any, coded: Any) -> Any:
+    """Code (with its sign) or value bits of one finite number; a negative draw is none."""
+    powers = numba.carray(pointer(plan[_POWERS], _f32(0.0)), plan[_LAST] + 1)
+    e, scale = np.int64(0), float_of(scale_bits)
+    if 0 < scale_bits < INFINITE:
+        high = numba.carray(pointer(plan[_HIGH], np.int64(0)), STEPS)
+        low = numba.carray(pointer(plan[_LOW], np.int64(0)), STEPS)
+        e = lns_exact.code(
+            bits, scale_bits, 1 << plan[_SHIFT], plan[_LAST], plan[_LOWEST], high, low, powers, draw
+        )
+    if coded is not None:
+        return _i32(e | ((np.int64(bits) >> 31 & 1) << (plan[_BITS] - 1)))
+    return _i32(value_bits(powers[e], scale) | (bits & SIGN))
 
 
-@jit
-def _at_least(bits: Any, scale_m: Any, scale_e: Any, steps: Any, high: Any, low: Any) -> Any:
-    """`log_boundary.at_least` for one positive value."""
-    m, e = _split(bits)
-    step = steps & (_STEPS - 1)
-    shift = e - scale_e - (steps >> 12)
-    if shift < 0:
-        return False
-    if shift > 1:
-        return True
-    return (m << shift) > _product(scale_m, step, high, low) - (step == 0)
+@lane
+def _numbers(plan: Any) -> Any:
+    """Vectors that both kinds of format need, in the order in which `_steps` and others take them.
 
-
-@jit
-def _boundary_bits(scale_m: Any, scale_e: Any, steps: Any, high: Any, low: Any) -> Any:
-    """Bits of the smallest float32 that is at least scale * 2^(steps / 4096)."""
-    step, e = steps & (_STEPS - 1), scale_e + (steps >> 12)
-    floor = _product(scale_m, step, high, low)
-    if floor >= 2 * _HIDDEN:
-        return np.int32((e << 23) + (floor >> 1) + 1)  # e + 1 octaves, less the hidden bit
-    return np.int32(((e - 1) << 23) + floor + (step != 0))
-
-
-@jit
-def _fill_table(
-    scale_m: Any, scale_e: Any, gamma: Any, last: Any, lowest: Any, half: Any, high: Any, low: Any,
-    shift: Any, results: Any, boundaries: Any, under: Any, gain: Any,
-) -> Any:  # fmt: skip
-    """Per bin: boundary, result under it, what it gains from there on. The number of the first bin.
-
-    `half` is 1 for boundaries half way between rungs and 0 for the rungs themselves.
+    Power of the lowest code in bits (not under -2^30: no scale lifts that to a float32), up to
+    which power values are 0, power of e = 0, code of rung 0 of the scale's octave, shifts.
     """
-    unit = _STEPS // 2 // gamma
-    e = lowest
-    boundary = _boundary_bits(scale_m, scale_e, (2 * (e + 1 - last) - half) * unit, high, low)
-    first = (boundary >> shift) - 1
-    for place in range(boundaries.size):
-        end = np.int64(first + place + 1) << shift
-        boundaries[place], under[place], gain[place] = _NEVER, results[e], 0
-        if e < last and boundary < end:
-            e += 1
-            boundaries[place], gain[place] = boundary, results[e] - results[e - 1]
-            boundary = _boundary_bits(
-                scale_m, scale_e, (2 * (e + 1 - last) - half) * unit, high, low
-            )
-    return np.int32(first)
+    shift, below = plan[_SHIFT], plan[_LOWEST] - plan[_LAST]
+    mantissas = numba.carray(pointer(plan[_MANTISSAS], _i32(0)), LANES)
+    low: Any = (((below >> shift) + 127) << 23) + mantissas[1 + (below & ((1 << shift) - 1))]
+    low = _i32(max(low, -(1 << 30)))
+    gone = _i32(max(low, 0) if plan[_FLUSH] else -1)
+    power = numba.carray(pointer(plan[_POWERS], _f32(0.0)), 1)[0]
+    last, right = _i32(plan[_LAST]), _i32(32 - plan[_BITS])
+    return splat(low), splat(gone), splat(power), splat(last), splat(_i32(shift)), splat(right)
 
 
-@jit
-def _direct(
-    bits: Any, scale_m: Any, scale_e: Any, gamma: Any, last: Any, lowest: Any, half: Any,
-    high: Any, low: Any,
-) -> Any:  # fmt: skip
-    """Exponent code of one positive value, from a logarithm and one exact comparison."""
-    m, e = _split(bits)
-    unit = _STEPS // 2 // gamma
-    position = gamma * (np.log2(m / scale_m) + (e - scale_e))
-    if half:
-        k = np.int64(np.floor(position))
-        k += _at_least(bits, scale_m, scale_e, (2 * k + 1) * unit, high, low)
-    else:
-        k = np.int64(np.round(position))
-        k -= not _at_least(bits, scale_m, scale_e, 2 * k * unit, high, low)
-    return min(max(k + last, lowest), last)
+@lane
+def _few_constants(plan: Any) -> Any:
+    """Tables of a format of up to eight rungs an octave, in registers; numbers."""
+    count = load(numba.carray(pointer(plan[_COUNT], _i32(0)), LANES), 0)
+    bound = load(numba.carray(pointer(plan[_BOUND], _i32(0)), LANES), 0)
+    return (
+        count,
+        bound,
+        load(numba.carray(pointer(plan[_MANTISSAS], _i32(0)), LANES), 0),
+        (_numbers(plan)),
+    )
 
 
-@jit
-def _result(e: Any, scale: Any, powers: Any, code_bits: Any, value: Any) -> Any:
-    """Bits of the value of e; or e itself where codes are wanted. `value` is scratch."""
-    if code_bits:
-        return np.int32(e)
-    value[0] = powers[e] * scale
-    return value.view(np.int32)[0]
+@lane
+def _many_constants(plan: Any) -> Any:
+    """Tables of a format with more rungs an octave, in memory; numbers."""
+    bounds = numba.carray(pointer(plan[_BOUNDS], _i32(0)), LANES)
+    gamma = splat(_f32(1 << plan[_SHIFT]))
+    mantissas = numba.carray(pointer(plan[_MANTISSAS], _i32(0)), LANES)
+    return bounds, gamma, mantissas, _numbers(plan)
 
 
-@jit
-def _table_bits(gamma: Any) -> Any:
-    """Low bits of a float32 that do not name its bin: 2 gamma bins in an octave."""
-    shift = 22
-    while gamma > 1:
-        gamma, shift = gamma >> 1, shift - 1
-    return np.int32(shift)
+@lane
+def _few_steps(m: Any, fixed: Any) -> Any:
+    """Rungs from the beginning of its octave up to a fraction, and the boundary in question."""
+    place = m >> splat(_AT_BIN)
+    return look_up(fixed[0], place), look_up(fixed[1], place)
 
 
-@jit
-def _look_up(
-    row: Any, boundaries: Any, under: Any, gain: Any, first: Any, shift: Any, sign: Any,
-    right: Any, out: Any,
-) -> None:  # fmt: skip
-    # Clamping values rather than places keeps the loop in 32 bits.
-    bottom = np.int32(first << shift)
-    top = np.int32(min(np.int64(first + boundaries.size - 1) << shift, np.int64(_INFINITE)))
-    for i in range(row.size):
-        bits = row[i]
-        size = min(max(bits & _MAGNITUDE, bottom), top)
-        place = np.uint32((size >> shift) - first)
-        # A mask rather than a choice: no branch that data would mispredict.
-        is_under = np.int32((size - boundaries[place]) >> 31)
-        out[i] = (under[place] + (gain[place] & ~is_under)) | ((bits >> right) & sign)
+@lane
+def _many_steps(m: Any, fixed: Any) -> Any:
+    """`_few_steps` of other formats."""
+    guess = simd.to_int(log2_of_significand(m) * fixed[1])
+    return guess, gather(fixed[0], guess)
 
 
-@jit
-def _direct_row(
-    row: Any, scale_m: Any, scale_e: Any, gamma: Any, last: Any, lowest: Any, half: Any,
-    high: Any, low: Any, out: Any,
-) -> None:  # fmt: skip
-    for i in range(row.size):
-        size = row[i] & _MAGNITUDE
-        out[i] = lowest
-        if size:
-            out[i] = _direct(size, scale_m, scale_e, gamma, last, lowest, half, high, low)
+@lane
+def _few_powers(at: Any, fixed: Any) -> Any:
+    return look_up(fixed[2], at)
 
 
-@jit
-def _move_up(row: Any, draws: Any, scale: Any, wide: Any, last: Any, out: Any) -> None:
-    """Stochastic rounding: from the rung below to the one above with the odds of the mean."""
-    sizes = row & _MAGNITUDE
-    values = sizes.view(np.float32)
-    for i in range(row.size):
-        e = out[i]
-        if e < last:
-            under, over = wide[e] * scale, wide[e + 1] * scale
-            out[i] = e + (np.float64(draws[i]) < (np.float64(values[i]) - under) / (over - under))
+@lane
+def _many_powers(at: Any, fixed: Any) -> Any:
+    return gather(fixed[2], at)
 
 
-@jit
-def _finish_row(
-    row: Any, scale: Any, powers: Any, zero: Any, code_bits: Any, sign: Any, right: Any, out: Any
-) -> None:
-    """From e to what is wanted, with the sign; a zero is zero where there is a code for it."""
-    value = np.empty(1, np.float32)
-    for i in range(row.size):
-        e = 0 if zero and row[i] & _MAGNITUDE == 0 else out[i]
-        out[i] = _result(e, scale, powers, code_bits, value) | ((row[i] >> right) & sign)
+@lane
+def _of_scale(scale_bits: Any, fixed: Any) -> Any:
+    """What a group needs: see the names."""
+    low, _, power, last, shift, _ = fixed[3]
+    exponent = splat(_i32(scale_bits & EXPONENT))
+    one, zero = splat(ONE), splat(_i32(0))
+    inverse, factor = splat(inverse_significand(scale_bits)), splat(float_of(scale_bits))
+    least = low + (exponent - one)
+    least = select(least > zero, least, zero)
+    safe = exponent - splat(_i32(125 << 23))
+    safe = select(safe > splat(_i32(2 << 23)), safe, splat(_i32(2 << 23)))
+    base = last - ((exponent >> splat(_AT_EXPONENT)) << shift)
+    # The value of a zero: itself, or the smallest code's.
+    of_zero = simd.bits_of(power * factor)
+    return exponent, one - exponent, inverse, factor, least, safe, base, of_zero
 
 
-@jit
-def round_rows(
-    rows: Any, scales: Any, powers: Any, gamma: Any, last: Any, zero: Any, flush: Any,
-    code_bits: Any, high: Any, low: Any, draws: Any, wide: Any, out: Any,
-) -> None:  # fmt: skip
-    """Round every row to the rungs of its scale.
+def _sixteen_of(find_steps: Any, find_power: Any) -> Any:
+    """The function for sixteen numbers of a kind of format, see `rounding_loop`."""
 
-    `code_bits` is 0 for values and B for stored codes. `draws` has no columns for rounding to
-    nearest. `powers` and `wide` are 2^((e - last) / gamma) in float32 and in float64.
-    """
-    half = int(draws.shape[1] == 0)
-    lowest, shift, bins = (0 if flush else zero), _table_bits(gamma), 2 * (last + gamma) + 4
-    boundaries, under = np.empty(bins, np.int32), np.empty(bins, np.int32)
-    gain, value = np.empty(bins, np.int32), np.empty(1, np.float32)
-    results = np.arange(last + 1).astype(np.int32)
-    sign, right = _SIGN, np.int32(0)
-    if code_bits:
-        sign, right = np.int32(1 << (code_bits - 1)), np.int32(32 - code_bits)
-    for row in range(rows.shape[0]):
-        given, result, bits = rows[row], out[row], scales[row]
-        value.view(np.int32)[0] = bits
-        scale = value[0]
-        result[:] = 0
-        if 0 < bits < _INFINITE:
-            scale_m, scale_e = _split(bits)
-            # A table pays for long rows; the bins of subnormal numbers would be too wide.
-            tabled = 2 * rows.shape[1] > last and scale_e > last // gamma + 3
-            if tabled:
-                if half:
-                    for e in range(last + 1):
-                        results[e] = _result(e, scale, powers, code_bits, value)
-                first = _fill_table(
-                    scale_m, scale_e, gamma, last, lowest, half, high, low,
-                    shift, results, boundaries, under, gain,
-                )  # fmt: skip
-                own = sign if half else np.int32(0)
-                _look_up(given, boundaries, under, gain, first, shift, own, right, result)
-                if half:
-                    if lowest:
-                        _keep_zeros(given, sign, right, result)
-                    continue
-            else:
-                _direct_row(given, scale_m, scale_e, gamma, last, lowest, half, high, low, result)
-            if not half:
-                _move_up(given, draws[row], np.float64(scale), wide, last, result)
-        _finish_row(given, scale, powers, zero, code_bits, sign, right, result)
+    @lane
+    def value_of(steps: Any, octave: Any, fixed: Any, factor: Any) -> Any:
+        """Power of two `steps` rungs from the start of an octave, in bits, and the value."""
+        power = octave + find_power(steps + splat(_i32(1)), fixed)
+        kept = select(power > fixed[3][1], simd.float_of(power), splat(_f32(0.0)))
+        return power, kept * factor
+
+    @lane
+    def move(sizes: Any, uniform: Any, steps: Any, octave: Any, fixed: Any, factor: Any) -> Any:
+        """Steps and values after stochastic rounding."""
+        low, zero, one = fixed[3][0], splat(_i32(0)), splat(_i32(1))
+        floor = select(low > zero, low, zero)
+        _, value = value_of(steps, octave, fixed, factor)
+        down = simd.float_of(sizes) < value
+        by = select(down, splat(_i32(-1)), one)
+        power, other = value_of(steps + by, octave, fixed, factor)
+        inside = (power >= floor) & (power <= splat(ONE))
+        other = select(inside, other, value)
+        under, over = select(down, other, value), select(down, value, other)
+        up = uniform * (over - under) < simd.float_of(sizes) - under
+        # Up from below, or not up from above: the other one.
+        taken = select(up, one, zero) == select(down, zero, one)
+        return select(inside & taken, steps + by, steps), select(up, over, under)
+
+    @lane
+    def sixteen(bits: Any, draws: Any, fixed: Any, group: Any, coded: Any) -> Any:
+        exponent, to_power, inverse, factor, least, safe, base, of_zero = group
+        shift, right, zero = fixed[3][4], fixed[3][5], splat(_i32(0))
+        sizes = bits & splat(MAGNITUDE)
+        q = simd.bits_of(simd.float_of(sizes) * inverse)
+        q = select(q > least, q, least)
+        q = select(q < exponent, q, exponent)
+        m, octave = q & splat(FRACTION), (q & splat(EXPONENT)) + to_power
+        steps, boundary = find_steps(m, fixed)
+        far = m - boundary
+        slow = q < safe
+        if draws is None:
+            slow = slow | ((far >= splat(_i32(-NEAR))) & (far <= splat(NEAR)))
+        steps = select(m >= boundary, steps + splat(_i32(1)), steps)
+        if draws is not None:
+            steps, value = move(sizes, uniforms(draws), steps, octave, fixed, factor)
+        elif coded is None:
+            _, value = value_of(steps, octave, fixed, factor)
+        if coded is None:
+            size = select(sizes > zero, simd.bits_of(value), of_zero)
+            return size | (bits & splat(SIGN)), slow
+        e = ((q >> splat(_AT_EXPONENT)) << shift) + steps + base
+        sign = simd.shift_right(bits & splat(SIGN), right)
+        return select(sizes > zero, e, zero) | sign, slow
+
+    return sixteen
 
 
-@jit
-def _keep_zeros(row: Any, sign: Any, right: Any, out: Any) -> None:
-    """Undo saturation to the smallest code where a value is exactly 0."""
-    for i in range(row.size):
-        if row[i] & _MAGNITUDE == 0:
-            out[i] = (row[i] >> right) & sign
+round_few = rounding_loop(_few_constants, _of_scale, _sixteen_of(_few_steps, _few_powers), _one)
+round_many = rounding_loop(_many_constants, _of_scale, _sixteen_of(_many_steps, _many_powers), _one)

@@ -1,90 +1,72 @@
-"""Blocks with shared power-of-two scales on the CPU, fused: equal to the reference bit for bit.
+"""Blocks with shared power-of-two scales on the CPU, and rows of small floats.
 
-The reference is `rung.kernels.minifloat` and `rung.kernels.mx`.
+Equal bit for bit to the references in `rung.kernels.mx_round`, whose arguments these take.
 """
 
 import functools
-from collections.abc import Callable
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rung.kernels.cpu.lns import largest_magnitudes, usable
+from rung.kernels.cpu import mx_loops
+from rung.kernels.cpu.memory import empty
+from rung.kernels.cpu.threads import GRAIN, run, split
 from rung.kernels.minifloat import Grid, native_dtype, value_table
 from rung.kernels.mx import Rule
 
-__all__ = [
-    "cast",
-    "casts",
-    "decode_blocks",
-    "encode_blocks",
-    "largest_magnitudes",
-    "quantize_blocks",
-    "usable",
-]
+_LANES = 16
+# Results beyond this many elements are out of the cache before anyone reads them.
+_STREAMED = 2**22
+_WORD = np.int32(0)
+_VALUES, _CODES = (np.int32(0), None), (np.uint8(0), 1)
 
 
-def quantize_blocks(
+def quantize(
+    rows: Tensor, draws: Tensor | None, block: int, most: float, *numbers: Any
+) -> tuple[Tensor, Tensor]:
+    """`mx_round.quantize_reference` of float32."""
+    return _round(rows, draws, block, most, numbers, torch.float32)
+
+
+def encode(rows: Tensor, draws: Tensor | None, block: int, *numbers: Any) -> tuple[Tensor, Tensor]:
+    """`mx_round.encode_reference` of float32."""
+    return _round(rows, draws, block, 0.0, numbers, torch.uint8)
+
+
+def _round(
     rows: Tensor,
+    draws: Tensor | None,
     block: int,
-    rule: Rule,
-    grid: Grid,
-    draws: Tensor | None = None,
-    most: float = torch.finfo(torch.float32).max,
-) -> tuple[Tensor, int]:
-    """Values of blocks along the rows.
+    most: float,
+    numbers: tuple[Any, ...],
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    (count, length), size = rows.shape, rows.numel()
+    out, each = empty(rows.shape, dtype), min(block, length) or 1
+    blocks = -(-length // each)
+    scales = torch.empty((count, blocks), dtype=torch.uint8, device="cpu")
+    if not size:
+        return out, scales
+    streamed = dtype == torch.float32 and _streams(out, size, length, each)
+    draws = None if draws is None else draws.contiguous()
+    drawn = (0, None) if draws is None else (draws.data_ptr(), _WORD)
+    addresses = (rows.data_ptr(), scales.data_ptr(), out.data_ptr(), drawn[0])
+    layout = (size, length, each, int(streamed))
+    rule, grid = _rule(numbers[:3]), _grid(numbers[3:])
+    kind = _VALUES if dtype == torch.float32 else _CODES
 
-    Args:
-        rows: (n, length), float32, contiguous.
-        block: Elements of a block; the last of a row may be shorter.
-        rule: Of the scales.
-        grid: Of the elements; saturating, at most 8 bits.
-        draws: Uniforms of the rows' shape for stochastic rounding, or None.
-        most: Largest magnitude of a result.
+    def work(first: int, end: int) -> None:
+        mx_loops.round_blocks(addresses, first, end, layout, rule, grid, most, drawn[1], *kind)
 
-    Returns:
-        Values in the rows' shape, and the number of blocks that held NaN or infinity and are NaN.
-    """
-    out = torch.empty_like(rows)
-    bad = _kernels()["quantize"](
-        _flat(rows),
-        _chances(draws),
-        *_block_numbers(rows, block, rule),
-        *_numbers(grid),
-        np.float32(0.0 if grid.fixed else -0.0),
-        np.float32(most),
-        _flat(out),
-    )
-    return out, int(bad)
+    run(work, split(count * blocks, 1, max(1, GRAIN // each)))
+    return out, scales
 
 
-def encode_blocks(
-    rows: Tensor, block: int, rule: Rule, grid: Grid, draws: Tensor | None = None
-) -> tuple[Tensor, Tensor, int]:
-    """Codes in the rows' shape, scale codes (n, blocks), blocks that are not finite; uint8.
-
-    Arguments of `quantize_blocks`.
-    """
-    codes = torch.empty(rows.shape, dtype=torch.uint8, device="cpu")
-    blocks = -(-rows.shape[1] // block)
-    scales = torch.empty((rows.shape[0], blocks), dtype=torch.uint8, device="cpu")
-    bad = _kernels()["encode"](
-        _flat(rows),
-        _chances(draws),
-        *_block_numbers(rows, block, rule),
-        *_numbers(grid),
-        np.int32(grid.bits),
-        grid.fixed,
-        _flat(codes),
-        _flat(scales),
-    )
-    return codes, scales, int(bad)
-
-
-def decode_blocks(codes: Tensor, scales: Tensor, block: int, grid: Grid) -> Tensor:
-    """float32 values of codes (n, length) with scale codes (n, blocks), both contiguous uint8.
+def decode(codes: Tensor, scales: Tensor, block: int, _wide: bool, *numbers: Any) -> Tensor:
+    """`mx_round.decode_reference` to float32.
 
     Raises:
         TypeError: Codes or scale codes of another type: the loops read a table at them.
@@ -93,102 +75,73 @@ def decode_blocks(codes: Tensor, scales: Tensor, block: int, grid: Grid) -> Tens
         raise TypeError(
             f"Codes and scale codes must be uint8; got {codes.dtype} and {scales.dtype}."
         )
-    out = torch.empty(codes.shape, dtype=torch.float32, device="cpu")
-    _kernels()["decode"](
-        _flat(codes),
-        _flat(scales),
-        _byte_table(grid),
-        np.uint64(codes.shape[1]),
-        _length(codes, block),
-        _flat(out),
-    )
+    (count, length), size = codes.shape, codes.numel()
+    out, each = empty(codes.shape, torch.float32), min(block, length) or 1
+    addresses = (codes.data_ptr(), scales.data_ptr(), out.data_ptr())
+    layout, table = (size, length, each, int(_streams(out, size, length, each))), _table(numbers)
+
+    def work(first: int, end: int) -> None:
+        mx_loops.decode(addresses, first, end, layout, table)
+
+    if size:
+        run(work, split(count * -(-length // each), 1, max(1, GRAIN // each)))
     return out
 
 
-def casts(grid: Grid, rows: Tensor, scale: Tensor, stochastic: bool) -> bool:
-    """Whether `cast` can round these: plain float32 on the CPU, saturating."""
-    if not (grid.saturate and grid.subnormals and grid.mantissa_bits and usable(rows, scale)):
-        return False
-    if not rows.dtype == scale.dtype == torch.float32:
-        return False
-    # Magic numbers and steps must be normal float32.
-    inside = grid.largest < 2.0 ** (100 + grid.mantissa_bits) and grid.step >= -100
-    return inside or (not stochastic and native_dtype(grid) is not None)
+def _streams(out: Tensor, size: int, length: int, each: int) -> bool:
+    return size >= _STREAMED and (length | each) % _LANES == 0 and out.data_ptr() % 64 == 0
 
 
 def cast(
-    rows: Tensor,
-    scale: Tensor,
-    grid: Grid,
-    draws: Tensor | None = None,
-    back: bool = False,
-    most: float = torch.finfo(torch.float32).max,
+    rows: Tensor, scale: Tensor, draws: Tensor | None, back: bool, most: float, *numbers: Any
 ) -> Tensor:
-    """Rows over their scales, on the grid. NaN and infinity may become anything.
-
-    Args:
-        rows: (n, length), float32, contiguous.
-        scale: (n, 1), float32; NaN counts as 1.
-        grid: One that `casts`.
-        draws: Uniforms of the rows' shape for stochastic rounding, or None.
-        back: Put the scale back (a row of scale NaN then is NaN).
-        most: Largest magnitude of a result with `back`.
-    """
-    native = native_dtype(grid)
+    """`mx_round.cast_reference` of float32, for a grid that `minifloat.casts`."""
+    native = native_dtype(Grid(*numbers))
     if native is not None and draws is None:
+        largest = numbers[3]
         scaled = rows / torch.where(scale > 0, scale, 1.0)
-        bounded = scaled.clamp_(-grid.largest, grid.largest).to(native).float()
+        bounded = scaled.clamp_(-largest, largest).to(native).float()
         return bounded.mul_(scale).clamp_(-most, most) if back else bounded
-    out = torch.empty_like(rows)
-    _kernels()["cast"](
-        _flat(rows),
-        _flat(scale.contiguous()),
-        _chances(draws),
-        *_numbers(grid),
-        np.float32(0.0 if grid.fixed else -0.0),
-        back,
-        np.float32(most),
-        _flat(out),
-    )
+    out, size = empty(rows.shape, torch.float32), rows.numel()
+    if not size:
+        return out
+    scale, draws = scale.contiguous(), None if draws is None else draws.contiguous()
+    drawn = (0, None) if draws is None else (draws.data_ptr(), _WORD)
+    addresses = (rows.data_ptr(), scale.data_ptr(), out.data_ptr(), drawn[0])
+    count, length = rows.shape
+    grid, layout, bound = _grid(numbers), (size, length), most if back else math.inf
+
+    def work(first: int, end: int) -> None:
+        touched = (first // length, -(-end // length))
+        mx_loops.cast(addresses, touched, (first, end), layout, grid, bound, drawn[1], back)
+
+    run(work, split(size, _LANES))
     return out
 
 
 @functools.cache
-def _byte_table(grid: Grid) -> Any:
+def _table(numbers: tuple[Any, ...]) -> Any:
     """Values of all 256 bytes: those that are no code are NaN, and not what lies behind a table."""
     table = np.full(256, np.nan, np.float32)
-    table[: 1 << grid.bits] = value_table(grid).numpy()
+    table[: 1 << numbers[0]] = value_table(Grid(*numbers)).numpy()
     return table
 
 
-def _flat(tensor: Tensor) -> Any:
-    return tensor.detach().reshape(-1).numpy()
-
-
-def _chances(draws: Tensor | None) -> Any:
-    return np.empty(0, np.float32) if draws is None else _flat(draws)
-
-
-def _length(rows: Tensor, block: int) -> Any:
-    """Of a block; no longer than a row, which any integer may exceed."""
-    return np.uint64(min(block, max(1, rows.shape[1])))
-
-
-def _block_numbers(rows: Tensor, block: int, rule: Rule) -> tuple[Any, ...]:
-    reach = rule.fraction * 2**24  # a significand of 24 bits from here on goes up
-    threshold = int(reach) + (not (rule.inclusive and reach == int(reach)))
-    width = np.uint64(rows.shape[1])
-    return width, _length(rows, block), np.int64(rule.emax), np.int64(threshold)
-
-
-def _numbers(grid: Grid) -> tuple[Any, ...]:
-    lowest, mantissa = (grid.lowest + 127) << 23, grid.mantissa_bits << 23
-    return np.int32(lowest), np.int32(mantissa), np.float32(grid.largest)
+@functools.cache
+def _rule(numbers: tuple[Any, ...]) -> tuple[int, int]:
+    """Exponent of the largest number, and from which significand of 24 bits on it goes up."""
+    rule = Rule(*numbers)
+    reach = rule.fraction * 2**24
+    return rule.emax, int(reach) + (not (rule.inclusive and reach == int(reach)))
 
 
 @functools.cache
-def _kernels() -> dict[str, Callable[..., Any]]:
-    """The numba kernels, compiled on first use or loaded from numba's disk cache."""
-    from rung.kernels.cpu import mx_loops
+def _grid(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Smallest normal exponent and mantissa bits in the place of a float32's exponent, and others.
 
-    return {name: getattr(mx_loops, name) for name in ("quantize", "encode", "decode", "cast")}
+    The largest number, what to add to a value (-0 changes nothing, +0 takes the sign off zeros),
+    bits, and whether codes are fixed point.
+    """
+    grid = Grid(*numbers)
+    lowest, zero = (grid.lowest + 127) << 23, 0.0 if grid.fixed else -0.0
+    return lowest, grid.mantissa_bits << 23, grid.largest, zero, grid.bits, int(grid.fixed)

@@ -1,41 +1,55 @@
 """The loops of `cpu.mx`, compiled by numba. Importing this imports numba.
 
-One pass over a block finds its largest magnitude, a second rounds. Rounding to a step 2^k is the
-addition and subtraction of 2^(k + 23), whose float32 neighbours lie 2^k apart: float32's own
-rounding to nearest even does the work. No branch in the loops over elements, so that LLVM turns
-them into vector instructions.
+One pass over a block finds its largest magnitude, a second rounds, sixteen numbers at a time.
+Rounding to a step 2^k is the addition and subtraction of 2^(k + 23), whose float32 neighbours lie
+2^k apart: float32's own rounding to nearest even does the work.
 """
 
 from typing import Any
 
+import numba
 import numpy as np
 
-from rung.kernels.cpu.float32_math import bits_of, float_of
-from rung.kernels.cpu.jit import jit
+from rung.kernels.cpu import simd
+from rung.kernels.cpu.draw_loops import drawn, draws_at
+from rung.kernels.cpu.float32_math import float_of
+from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.round_loops import AHEAD
+from rung.kernels.cpu.rung_lanes import (
+    EXPONENT,
+    FRACTION,
+    INFINITE,
+    MAGNITUDE,
+    QUIET_NAN,
+    SIGN,
+    gather,
+    largest_bits,
+)
+from rung.kernels.cpu.simd import LANES, load, pointer, prefetch, select, splat, store, stream
 
-_MAGNITUDE, _SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
-_EXPONENT, _FRACTION, _HIDDEN = np.int32(0x7F800000), np.int32(0x7FFFFF), np.int32(0x800000)
-_EXPONENT_AT = np.int32(23)
+_HIDDEN = np.int64(1 << 23)
 _TO_MAGIC, _INVERSE = np.int32(23 << 23), np.int32(254 << 23)
-_NAN, _MOST = np.float32(np.nan), np.float32(np.finfo(np.float32).max)
-_u64 = np.uint64
+_MOST = np.float32(np.finfo(np.float32).max)
+_f32, _i32 = np.float32, np.int32
 
 
-@jit
+@lane
 def _power(code: Any) -> Any:
     """2^(code - 127) for 0 <= code <= 254; 2^-127 is a subnormal number."""
-    return float_of(np.int32(code << 23) if code else np.int32(1 << 22))
+    return float_of(_i32(code << 23) if code else _i32(1 << 22))
 
 
-@jit
+@lane
 def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
-    """E8M0 code of a largest magnitude that is positive and finite.
+    """E8M0 code of a finite largest magnitude.
 
     Its exponent goes up by one where the 24 bits of its significand reach the threshold.
     """
-    exponent, significand = np.int64(bits >> 23), np.int64(bits & _FRACTION)
+    if bits == 0:
+        return np.int64(0)
+    exponent, significand = np.int64(bits >> 23), np.int64(bits & FRACTION)
     if exponent:
-        significand |= np.int64(_HIDDEN)
+        significand |= _HIDDEN
     else:
         exponent = np.int64(1)
         while significand < _HIDDEN:
@@ -43,182 +57,286 @@ def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
     return min(max(exponent - emax + (significand >= threshold), 0), 254)
 
 
-@jit
-def _nearest(size: Any, lowest: Any, mantissa: Any, largest: Any) -> Any:
-    """A magnitude on the grid; `lowest`, `mantissa` lie in the place of a float32's exponent."""
-    magic = float_of(max(bits_of(size) & _EXPONENT, lowest) + (_TO_MAGIC - mantissa))
-    return min((size + magic) - magic, largest)
+@lane
+def _vectors(grid: Any) -> Any:
+    """What the lanes of a grid need, from the numbers that `cpu.mx` makes."""
+    lowest, mantissa, largest, zero, bits, fixed = grid
+    lowest_code = _i32(lowest) - _i32(1 << 23)
+    at = _i32(23 - (mantissa >> 23))
+    return (
+        splat(_i32(lowest)),
+        splat(_i32(mantissa)),
+        splat(_f32(largest)),
+        splat(_f32(zero)),
+        splat(_i32(1 << (bits - 1))),
+        splat(at),
+        splat(_i32(lowest_code >> at)),
+        splat(_i32(-1 if fixed else 0)),
+    )
 
 
-@jit
-def _either(size: Any, draw: Any, lowest: Any, mantissa: Any, largest: Any) -> Any:
-    """One of the two neighbours of a magnitude, by a uniform number."""
-    exponent = max(bits_of(size) & _EXPONENT, lowest) - mantissa
-    position = size * float_of(_INVERSE - exponent)
-    below = np.float32(np.int32(position))
-    up = np.float32(1.0) if draw < position - below else np.float32(0.0)
-    return min((below + up) * float_of(exponent), largest)
+@lane
+def _smaller(x: Any, y: Any) -> Any:
+    return select(x < y, x, y)
 
 
-@jit
-def _signed(size: Any, value: Any, zero: Any) -> Any:
-    """A magnitude with the sign of a value."""
-    return float_of(bits_of(size) | (bits_of(value) & _SIGN)) + zero
-
-
-@jit
-def _magnitude(value: Any) -> Any:
-    return float_of(bits_of(value) & _MAGNITUDE)
-
-
-@jit
+@lane
 def _bounded(value: Any, most: Any) -> Any:
-    return max(min(value, most), -most)
+    """Values within -most ... most; NaN stays."""
+    least = splat(_f32(0.0)) - most
+    value = select(value > most, most, value)
+    return select(value < least, least, value)
+
+
+@lane
+def _rounded(value: Any, words: Any, grid: Any) -> Any:
+    """Bits of magnitudes on the grid, and of the signs of values; words None: to nearest."""
+    lowest, mantissa, largest = grid[0], grid[1], grid[2]
+    bits = simd.bits_of(value)
+    size = bits & splat(MAGNITUDE)
+    exponent = size & splat(EXPONENT)
+    exponent = select(exponent > lowest, exponent, lowest) - mantissa
+    size = simd.float_of(size)
+    if words is None:
+        magic = simd.float_of(exponent + splat(_TO_MAGIC))
+        rounded = (size + magic) - magic
+    else:
+        position = size * simd.float_of(splat(_INVERSE) - exponent)
+        below = simd.to_float(simd.to_int(position))
+        draw = simd.to_float(simd.shift_right(words, splat(_i32(8)))) * splat(_f32(2.0**-24))
+        up = select(draw < position - below, splat(_f32(1.0)), splat(_f32(0.0)))
+        rounded = (below + up) * simd.float_of(exponent)
+    return simd.bits_of(_smaller(rounded, largest)), bits & splat(SIGN)
+
+
+@lane
+def _signed(size: Any, sign: Any, grid: Any) -> Any:
+    """Values of magnitudes and signs: fixed point has no negative zero."""
+    return simd.float_of(size | sign) + grid[3]
+
+
+@lane
+def _codes(size: Any, sign: Any, grid: Any) -> Any:
+    """Codes of magnitudes on the grid, in bits, with signs."""
+    lowest, mantissa, top, at, first, fixed = grid[0], grid[1], grid[4], grid[5], grid[6], grid[7]
+    step = simd.float_of(splat(_INVERSE) - lowest + mantissa)
+    # Above the smallest normal number a code is the float's own upper bits.
+    counted = simd.to_int(simd.float_of(select(size < lowest, size, splat(_i32(0)))) * step)
+    code = select(size < lowest, counted, (size >> at) - first)
+    negative = sign >> splat(_i32(31))  # -1 or 0
+    twos = ((code ^ negative) - negative) & (top + top - splat(_i32(1)))
+    return select(fixed < splat(_i32(0)), twos, code | (negative & top))
+
+
+@lane
+def _span(
+    x: Any, draws: Any, start: Any, end: Any, out: Any, inverse: Any, scale: Any, grid: Any,
+    most: Any, streamed: Any, coded: Any,
+) -> None:  # fmt: skip
+    """Bits of values (or codes) of x[start:end], a multiple of sixteen, in a block."""
+    by, factor, at = splat(inverse), splat(scale), x.ctypes.data + AHEAD
+    for i in range(start, end, LANES):
+        prefetch(at + 4 * i)
+        size, sign = _rounded(load(x, i) * by, draws_at(draws, i), grid)
+        if coded is None:
+            result = simd.bits_of(_bounded(_signed(size, sign, grid) * factor, most))
+        else:
+            result = _codes(size, sign, grid)
+        if streamed:
+            stream(out, i, result)
+        else:
+            store(out, i, result)
 
 
 @jit
-def _largest_bits(x: Any, start: Any, end: Any) -> Any:
-    """Bits of the largest magnitude; NaN is larger than infinity, and that than any number."""
-    most = np.int32(0)
-    for i in range(start, end):
-        most = max(most, bits_of(x[i]) & _MAGNITUDE)
-    return most
-
-
-# Indices are unsigned: a signed one may count from the end, which no vector instruction does.
+def _tail(
+    x: Any, draws: Any, start: Any, end: Any, out: Any, inverse: Any, scale: Any, numbers: Any,
+    most: Any, coded: Any, kind: Any, memory: Any,
+) -> None:  # fmt: skip
+    """`_span` for fewer than sixteen numbers, in 192 bytes at `memory`."""
+    given = numba.carray(pointer(memory, _f32(0.0)), LANES)
+    words = numba.carray(pointer(memory + 64, _i32(0)), LANES)
+    result = numba.carray(pointer(memory + 128, kind), LANES)
+    grid, bound = _vectors(numbers), splat(_f32(most))
+    for place in range(end - start):
+        given[place] = x[start + place]
+    if draws is None:
+        _span(given, None, 0, LANES, result, inverse, scale, grid, bound, False, coded)
+    else:
+        for place in range(end - start):
+            words[place] = draws[start + place]
+        _span(given, words, 0, LANES, result, inverse, scale, grid, bound, False, coded)
+    for place in range(end - start):
+        out[start + place] = result[place]
 
 
 @jit
-def quantize(
-    x: Any, draws: Any, length: Any, block: Any, emax: Any, threshold: Any, lowest: Any,
-    mantissa: Any, largest: Any, zero: Any, most: Any, out: Any,
-) -> Any:  # fmt: skip
-    """Values of every block; how many blocks are not finite (they become NaN).
+def round_blocks(
+    addresses: Any, first: Any, end: Any, layout: Any, rule: Any, numbers: Any, most: Any,
+    draws: Any, kind: Any, coded: Any,
+) -> None:  # fmt: skip
+    """Values or codes, and scale codes, of blocks first ... end - 1.
 
-    `x` is flat, in rows of `length` elements; `draws` is empty for rounding to nearest. `lowest` is
-    the exponent of the smallest normal number and `mantissa` the number of mantissa bits, both in
-    the place of a float32's exponent. `zero` is what to add to a rounded number: -0 changes
-    nothing, +0 takes the sign off zeros. No value gets beyond `most`.
+    Args:
+        addresses: Of contiguous float32 values, of scale codes, of results, of words.
+        first: Block to begin with, counted through all rows.
+        end: Block to end before.
+        layout: size, length of a row, block, whether to write past the caches.
+        rule: Exponent of the element's largest number; significands of 24 bits from here go up.
+        numbers: Of the grid, see `cpu.mx`.
+        most: Largest magnitude of a value.
+        draws: A zero of int32, a word of which there is for an element; None: to nearest.
+        kind: A zero of the results' dtype; int32 for the bits of values.
+        coded: None for values, else anything.
     """
-    bad, start, row_end = 0, _u64(0), length
-    while start < _u64(x.size):
-        end = min(start + block, row_end)
-        bits = _largest_bits(x, start, end)
-        if bits >= _EXPONENT:
-            bad += 1
-            for i in range(start, end):
-                out[i] = _NAN
-        else:
-            code = _scale_code(bits, emax, threshold) if bits else np.int64(0)
-            inverse, scale = _power(254 - code), _power(code)
-            if draws.size:
-                for i in range(start, end):
-                    value = x[i] * inverse
-                    size = _either(_magnitude(value), draws[i], lowest, mantissa, largest)
-                    out[i] = _bounded(_signed(size, value, zero) * scale, most)
-            else:
-                for i in range(start, end):
-                    value = x[i] * inverse
-                    size = _nearest(_magnitude(value), lowest, mantissa, largest)
-                    out[i] = _bounded(_signed(size, value, zero) * scale, most)
-        start = end
-        if end == row_end:
-            row_end += length
-    return bad
-
-
-@jit
-def _code(size: Any, value: Any, lowest: Any, mantissa: Any, bits: Any, fixed: Any) -> Any:
-    """Code of a magnitude on the grid with the sign of a value."""
-    counted = np.int32(size * float_of(_INVERSE - lowest + mantissa))
-    shift = _EXPONENT_AT - (mantissa >> _EXPONENT_AT)
-    upper = (bits_of(size) >> shift) - ((lowest - _HIDDEN) >> shift)
-    code = counted if size < float_of(lowest) else upper
-    sign = bits_of(value) >> np.int32(31)  # -1 or 0
-    if fixed:
-        return ((code ^ sign) - sign) & ((np.int32(1) << bits) - np.int32(1))
-    return code | (sign & (np.int32(1) << (bits - np.int32(1))))
-
-
-@jit
-def encode(
-    x: Any, draws: Any, length: Any, block: Any, emax: Any, threshold: Any, lowest: Any,
-    mantissa: Any, largest: Any, bits_of_code: Any, fixed: Any, out: Any, scales: Any,
-) -> Any:  # fmt: skip
-    """Codes of every element and block; how many blocks are not finite (scale code 255)."""
-    bad, start, row_end, at = 0, _u64(0), length, _u64(0)
-    while start < _u64(x.size):
-        end = min(start + block, row_end)
-        bits = _largest_bits(x, start, end)
-        if bits >= _EXPONENT:
-            bad += 1
-            scales[at] = 255
-            for i in range(start, end):
-                out[i] = 0
-        else:
-            code = _scale_code(bits, emax, threshold) if bits else np.int64(0)
-            inverse = _power(254 - code)
+    size, length, block, streamed = layout
+    x = numba.carray(pointer(addresses[0], _f32(0.0)), size)
+    bits = numba.carray(pointer(addresses[0], _i32(0)), size)
+    scales = numba.carray(pointer(addresses[1], np.uint8(0)), size)
+    out = numba.carray(pointer(addresses[2], kind), size)
+    words = drawn(addresses[3], draws, size)
+    memory = np.zeros(3 * LANES, np.int32)
+    grid, bound = _vectors(numbers), splat(_f32(most))
+    blocks = (length + block - 1) // block
+    row = first // blocks
+    column = first - row * blocks
+    for at in range(first, end):
+        start = row * length + column * block
+        stop = min(start + block, (row + 1) * length)
+        largest = largest_bits(bits, start, stop)
+        if largest < INFINITE:
+            code = _scale_code(largest, rule[0], rule[1])
             scales[at] = code
-            if draws.size:
-                for i in range(start, end):
-                    value = x[i] * inverse
-                    size = _either(_magnitude(value), draws[i], lowest, mantissa, largest)
-                    out[i] = _code(size, value, lowest, mantissa, bits_of_code, fixed)
-            else:
-                for i in range(start, end):
-                    value = x[i] * inverse
-                    size = _nearest(_magnitude(value), lowest, mantissa, largest)
-                    out[i] = _code(size, value, lowest, mantissa, bits_of_code, fixed)
-        start, at = end, at + _u64(1)
-        if end == row_end:
-            row_end += length
-    return bad
+            inverse, scale = _power(254 - code), _power(code)
+            whole = start + ((stop - start) & -LANES)
+            _span(x, words, start, whole, out, inverse, scale, grid, bound, streamed != 0, coded)
+            if whole < stop:
+                _tail(
+                    x, words, whole, stop, out, inverse, scale, numbers, most, coded, kind,
+                    memory.ctypes.data,
+                )  # fmt: skip
+        else:
+            scales[at] = 255
+            for i in range(start, stop):
+                out[i] = 0 if coded is not None else QUIET_NAN
+        column += 1
+        if column == blocks:
+            row, column = row + 1, 0
+    memory[0] = 0
 
 
 @jit
-def decode(codes: Any, scales: Any, table: Any, length: Any, block: Any, out: Any) -> None:
-    """Values of codes, finite where the code is; NaN in blocks of scale code 255."""
-    start, row_end, at = _u64(0), length, _u64(0)
-    while start < _u64(codes.size):
-        end, code = min(start + block, row_end), np.int64(scales[at])
-        scale = _NAN if code == 255 else _power(code)
-        for i in range(start, end):
-            value = table[codes[i]]
-            scaled = value * scale
-            bounded = _bounded(scaled, _MOST)
-            out[i] = bounded if abs(scaled) <= _MOST or abs(value) <= _MOST else scaled
-        start, at = end, at + _u64(1)
-        if end == row_end:
-            row_end += length
+def decode(addresses: Any, first: Any, end: Any, layout: Any, table: Any) -> None:
+    """Values of codes in blocks first ... end - 1; NaN in blocks of scale code 255.
+
+    `addresses` are those of codes, scale codes and results; `table` has the values of all bytes.
+    """
+    size, length, block, streamed = layout
+    codes = numba.carray(pointer(addresses[0], np.uint8(0)), size)
+    scales = numba.carray(pointer(addresses[1], np.uint8(0)), size)
+    out = numba.carray(pointer(addresses[2], _f32(0.0)), size)
+    blocks, most = (length + block - 1) // block, splat(_MOST)
+    row = first // blocks
+    column = first - row * blocks
+    scratch, result = np.zeros(LANES, np.uint8), np.empty(LANES, np.float32)
+    for at in range(first, end):
+        start = row * length + column * block
+        stop = min(start + block, (row + 1) * length)
+        code = np.int64(scales[at])
+        factor = splat(float_of(QUIET_NAN) if code == 255 else _power(code))
+        whole = start + ((stop - start) & -LANES)
+        for i in range(start, whole, LANES):
+            value = _finite_stays(gather(table, load(codes, i)), factor, most)
+            if streamed:
+                stream(out, i, value)
+            else:
+                store(out, i, value)
+        if whole < stop:
+            for i in range(whole, stop):
+                scratch[i - whole] = codes[i]
+            store(result, 0, _finite_stays(gather(table, load(scratch, 0)), factor, most))
+            for i in range(whole, stop):
+                out[i] = result[i - whole]
+        column += 1
+        if column == blocks:
+            row, column = row + 1, 0
+
+
+@lane
+def _finite_stays(value: Any, factor: Any, most: Any) -> Any:
+    """Products of which those of finite values stay finite."""
+    scaled = value * factor
+    finite = (simd.bits_of(value) & splat(MAGNITUDE)) < splat(INFINITE)
+    return select(finite, _bounded(scaled, most), scaled)
+
+
+@lane
+def _cast(value: Any, words: Any, scale: Any, factor: Any, grid: Any, most: Any) -> Any:
+    """Sixteen numbers over a scale, rounded, times a factor."""
+    value = value / scale
+    # Beyond the bound nothing changes, and magic numbers would overflow.
+    bound = grid[2] + grid[2]
+    size = simd.bits_of(_smaller(simd.float_of(simd.bits_of(value) & splat(MAGNITUDE)), bound))
+    size, sign = _rounded(simd.float_of(size | (simd.bits_of(value) & splat(SIGN))), words, grid)
+    return _bounded(_signed(size, sign, grid) * factor, most)
+
+
+@lane
+def _cast_tail(
+    x: Any, draws: Any, start: Any, end: Any, out: Any, scale: Any, factor: Any, grid: Any,
+    most: Any, memory: Any,
+) -> None:  # fmt: skip
+    """`_cast` of fewer than sixteen numbers, in 192 bytes at `memory`."""
+    given = numba.carray(pointer(memory, _f32(0.0)), LANES)
+    words = numba.carray(pointer(memory + 64, _i32(0)), LANES)
+    result = numba.carray(pointer(memory + 128, _f32(0.0)), LANES)
+    for place in range(end - start):
+        given[place] = x[start + place]
+    if draws is None:
+        store(result, 0, _cast(load(given, 0), None, scale, factor, grid, most))
+    else:
+        for place in range(end - start):
+            words[place] = draws[start + place]
+        store(result, 0, _cast(load(given, 0), load(words, 0), scale, factor, grid, most))
+    for place in range(end - start):
+        out[start + place] = result[place]
 
 
 @jit
 def cast(
-    x: Any, scales: Any, draws: Any, lowest: Any, mantissa: Any, largest: Any, zero: Any,
-    back: Any, most: Any, out: Any,
+    addresses: Any, rows: Any, places: Any, layout: Any, numbers: Any, most: Any, draws: Any,
+    back: Any,
 ) -> None:  # fmt: skip
     """Values over the scale of their row, on the grid; saturating.
 
-    With `back` the scale is put back, no value gets beyond `most`, and a row of scale NaN is NaN.
+    Args:
+        addresses: Of contiguous float32 values, of scales, of results, of words.
+        rows: First and end row.
+        places: Elements outside [first, end) are left alone.
+        layout: size, length of a row.
+        numbers: Of the grid, see `cpu.mx`.
+        most: Largest magnitude of a value.
+        draws: A zero of int32, a word of which there is for an element; None: to nearest.
+        back: Put the scale back; a row of scale NaN then is NaN.
     """
-    length, bound = _u64(x.size // max(scales.size, 1)), np.float32(2.0) * largest
-    for row in range(_u64(scales.size)):
-        start, scale, valid = row * length, scales[row], scales[row] > 0
-        if not valid:
-            scale = np.float32(1.0)
-        factor = scale if back else np.float32(1.0)
-        # Beyond the bound nothing changes, and magic numbers would overflow.
-        if draws.size:
-            for i in range(start, start + length):
-                value = x[i] / scale
-                size = min(_magnitude(value), bound)
-                size = _either(size, draws[i], lowest, mantissa, largest)
-                out[i] = _bounded(_signed(size, value, zero) * factor, most)
-        else:
-            for i in range(start, start + length):
-                value = x[i] / scale
-                size = _nearest(min(_magnitude(value), bound), lowest, mantissa, largest)
-                out[i] = _bounded(_signed(size, value, zero) * factor, most)
-        if back and not valid:
-            for i in range(start, start + length):
-                out[i] = _NAN
+    size, length = layout
+    x = numba.carray(pointer(addresses[0], _f32(0.0)), size)
+    scales = numba.carray(pointer(addresses[1], _f32(0.0)), size)
+    out = numba.carray(pointer(addresses[2], _f32(0.0)), size)
+    words = drawn(addresses[3], draws, size)
+    memory = np.zeros(3 * LANES, np.int32)
+    grid, bound, at = _vectors(numbers), splat(_f32(most)), addresses[0] + AHEAD
+    for row in range(rows[0], rows[1]):
+        start, stop = max(row * length, places[0]), min((row + 1) * length, places[1])
+        good = scales[row] > 0
+        scale = splat(scales[row] if good else _f32(1.0))
+        factor = scale if back else splat(_f32(1.0))
+        if back and not good:
+            factor = splat(float_of(QUIET_NAN))
+        whole = start + ((stop - start) & -LANES)
+        for i in range(start, whole, LANES):
+            prefetch(at + 4 * i)
+            store(out, i, _cast(load(x, i), draws_at(words, i), scale, factor, grid, bound))
+        if whole < stop:
+            _cast_tail(x, words, whole, stop, out, scale, factor, grid, bound, memory.ctypes.data)
+    memory[0] = 0
