@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from rung.formats import LNS, Ladder, get, name_of
+from rung.formats._ladder_rows import decode as decode_plain
 from rung.formats.scaling import power_of_two_above, require_broadcast
 from rung.kernels import ladder, lns
+from rung.kernels.philox import PURPOSE_SIGN, random_bytes
 from rung.kernels.signs import seeded_signs, unpack_signs
 
 StoredFormat = Ladder | LNS
@@ -83,9 +85,18 @@ def decode_parts(
     """Signed values: the codes' shape, the scale's dtype."""
     if isinstance(fmt, LNS):
         return fmt.decode_codes(codes, scale)
+    stored = random_signs(key, codes.numel()) if is_seeded(fmt, codes, signs) else signs
+    values = decode_plain(fmt, codes, scale, stored)
+    if values is not None:
+        return values
     magnitudes = ladder.decode_magnitudes(codes, scale, fmt.bits, fmt.base_precision)
-    factors = sign_slice(fmt, codes, signs, key, 0, codes.numel(), magnitudes.dtype)
+    factors = sign_slice(fmt, codes, stored, key, 0, codes.numel(), magnitudes.dtype)
     return magnitudes.mul_(factors.reshape(magnitudes.shape))
+
+
+def random_signs(key: Tensor, count: int) -> Tensor:
+    """Seeded signs in the layout of packed ones."""
+    return random_bytes(key, 0, (count + 7) // 8, 0, PURPOSE_SIGN)
 
 
 def sign_slice(
@@ -135,7 +146,12 @@ def uniform_codes(fmt: StoredFormat, codes: Tensor, draws: Tensor) -> Tensor:
 def format_meta(fmt: StoredFormat) -> dict[str, Any]:
     """Kind and fields of a format as JSON values."""
     kind = next(name for name, known in _KINDS.items() if isinstance(fmt, known))
-    return {"kind": kind, **dataclasses.asdict(fmt)}
+    return {"kind": kind, **{name: getattr(fmt, name) for name in _fields(type(fmt))}}
+
+
+def _fields(kind: type[StoredFormat]) -> list[str]:
+    """Names of what a format is made of; what it works out from them is not among them."""
+    return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
 def meta_fields(meta: Mapping[str, Any]) -> list[str]:
@@ -150,7 +166,7 @@ def meta_fields(meta: Mapping[str, Any]) -> list[str]:
             f"Unknown kind of format {kind!r}; the kinds are: {', '.join(_KINDS)}. "
             "Load the weight with the version of rung that saved it, or a later one."
         )
-    return [field.name for field in dataclasses.fields(_KINDS[kind])]
+    return _fields(_KINDS[kind])
 
 
 def format_from_meta(meta: Mapping[str, Any]) -> StoredFormat:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.utils._pytree import tree_map_only
 
+from rung.tensor import linear
 from rung.tensor.coded import CodedTensor
 
 # Functions that use a weight as a factor: their float operand must not stay behind.
@@ -59,6 +60,10 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
         return grads[0]
 
+    @staticmethod
+    def jvp(ctx: FunctionCtx, *tangents: Tensor) -> Tensor:
+        return tangents[0].clone()
+
 
 @dataclass(frozen=True)
 class Source:
@@ -99,11 +104,19 @@ def call_saving_codes(
 
 
 def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function with decoded weights, saving codes where it would save floats."""
+    """Call a function with decoded weights, saving codes where it would save floats.
+
+    A linear layer's product with few rows decodes while it multiplies, see `linear`.
+    """
     # torch.func's transforms differentiate through the operators below instead.
     if torch._C._functorch.peek_interpreter_stack() is not None:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
+    if func is torch._C._nn.linear:
+        # A coded weight's own attributes, without a detour through its class.
+        with torch._C.DisableTorchFunctionSubclass():
+            if linear.serves(*args, **kwargs):
+                return linear.linear(*args, **kwargs)
     sources = Sources()
     decoded: dict[int, Tensor] = {}
 
@@ -166,8 +179,5 @@ def _unpack(packed: Any) -> Tensor:
     if not isinstance(packed, _Recipe):
         return packed  # type: ignore[no-any-return]
     if packed.current_version() != packed.version:
-        raise RuntimeError(
-            "A weight's codes were changed between the forward and the backward pass that uses "
-            "them. Call backward() before the optimizer's step."
-        )
+        raise linear.changed_codes()
     return packed.remake().as_strided(*packed.view)
