@@ -1,0 +1,134 @@
+"""`coded_madam` on a GPU: one launch for all tensors of a kind, one pass over memory."""
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from rung.kernels.coded_madam import moves
+from rung.kernels.gpu import lists, moments
+from rung.kernels.gpu.chunks import (
+    find,
+    load_float,
+    packed_signs,
+    pointer,
+    seeded_signs,
+)
+from rung.kernels.gpu.jit import EXACT, Value, jit, on
+
+PACKED, SEEDED, IN_CODES = range(3)
+_PACKED, _IN_CODES = tl.constexpr(PACKED), tl.constexpr(IN_CODES)
+_COLUMNS, _NUMBERS = tl.constexpr(9), tl.constexpr(8)
+# Adding it rounds a float32 to an integer, ties to even; its bits then hold that.
+_TO_INTEGER, _INTEGER = tl.constexpr(1.5 * 2.0**23), tl.constexpr(0x4B400000)
+
+
+@jit
+def _rungs(wanted: Value, draws: Value, STOCHASTIC: tl.constexpr) -> Value:
+    """`coded_madam.whole_rungs`."""
+    if STOCHASTIC:
+        moved = ((wanted * 65536.0).to(tl.int32) + draws) >> 16
+    else:
+        moved = (wanted + _TO_INTEGER).to(tl.int32, bitcast=True) - _INTEGER
+    return moved
+
+
+@jit
+def _step(
+    places: Value, owners: Value, numbers: Value, log8: Value, WIDE: tl.constexpr,
+    NARROW: tl.constexpr, KIND: tl.constexpr, SIGNS: tl.constexpr, STOCHASTIC: tl.constexpr,
+    EVEN: tl.constexpr, CHUNK: tl.constexpr,
+) -> None:  # fmt: skip
+    """A chunk; WIDE codes have two bytes, NARROW gradients are bfloat16."""
+    _, at, first, left = find(places, owners, _COLUMNS, EVEN, CHUNK)
+    i = tl.arange(0, CHUNK)
+    mask, last = i < left, tl.load(at + 7).to(tl.int32)
+    own = numbers + tl.load(at + 8) * _NUMBERS
+    key = tl.load(tl.load(at + 6).to(tl.pointer_type(tl.int64)))
+    draws, move_draws = i, i
+    if STOCHASTIC or KIND > 0:
+        draws, move_draws = moments.noise(key, first, tl.load(own + 7), CHUNK)
+    if NARROW:
+        g = load_float(pointer(tl.load(at + 3), first, tl.int16, 2, EVEN), i, mask, True)
+    else:
+        g = load_float(pointer(tl.load(at + 3), first, tl.float32, 4, EVEN), i, mask, False)
+    v = moments.advance(tl.load(at + 4), first, i, mask, g, draws, own, log8, KIND, EVEN)
+    if WIDE:
+        p = pointer(tl.load(at + 2), first, tl.int16, 2, EVEN)
+        code = tl.load(p + i, mask, other=0).to(tl.int32) & 0xFFFF
+    else:
+        p = pointer(tl.load(at + 2), first, tl.uint8, 1, EVEN)
+        code = tl.load(p + i, mask, other=0).to(tl.int32)
+    if SIGNS == _IN_CODES:
+        bit = (code & (last + 1)) != 0
+    elif SIGNS == _PACKED:
+        bytes_ = pointer(tl.load(at + 5), first // 8, tl.uint8, 1, False)
+        bit = packed_signs(bytes_, left, CHUNK) != 0
+    else:
+        blocks = first // 128 + tl.arange(0, CHUNK // 128)
+        bit = seeded_signs(key, blocks, CHUNK) != 0
+    reach = tl.load(own + 5)
+    u = tl.minimum(tl.maximum(moments.ratio(g, v) * tl.load(own + 4), -reach), reach)
+    moved = _rungs(tl.where(bit, -u, u) + tl.load(own + 6), move_draws, STOCHASTIC)
+    if SIGNS == _IN_CODES:
+        e = code & last
+        new = code - e + tl.minimum(tl.maximum(e - moved, 0), last)
+    else:
+        new = tl.minimum(tl.maximum(code + moved, 0), last)
+    tl.store(p + i, new.to(tl.int16 if WIDE else tl.uint8), mask)
+
+
+def step(
+    codes: list[Tensor],
+    stored: list[Tensor],
+    scales: list[Tensor],
+    grads: list[Tensor],
+    signs: list[Tensor],
+    keys: list[Tensor],
+    steps: Tensor,
+    numbers: Tensor,
+    rungs: Tensor,
+    bits: list[int],
+    in_codes: bool,
+    stochastic: bool,
+    maximize: bool,
+) -> None:
+    """`coded_madam.reference`: the same codes and moments. Nothing is waited for."""
+    device, grads = codes[0].device, lists.dense(grads)
+    table = _numbers(len(codes), steps, numbers, rungs, maximize, device)
+    if scales:
+        moments.rescale(stored, scales, grads, table)
+    kinds, rows = [], []
+    parts = zip(codes, grads, stored, signs, keys, bits, strict=True)
+    for index, (c, g, v, s, k, b) in enumerate(parts):
+        from_where = IN_CODES if in_codes else PACKED if s.numel() else SEEDED
+        kinds.append(
+            (
+                c.dtype != torch.uint8, g.dtype == torch.bfloat16, moments.KINDS[v.dtype],
+                from_where, stochastic, lists.even(c, g, v),
+            )
+        )  # fmt: skip
+        addresses = [t.data_ptr() for t in (c, g, v, s, k)]
+        rows.append((*addresses, (1 << (b - in_codes)) - 1, index))
+    with on(device):
+        for kind, members in lists.by(kinds).items():
+            counts = [codes[i].numel() for i in members]
+            part = lists.table_of(counts, [rows[i] for i in members], device)
+            if part.chunks:
+                _step[(part.chunks,)](
+                    part.places, part.owners, table, moments.tables(device), *kind, lists.CHUNK,
+                    **EXACT,
+                )  # fmt: skip
+
+
+def _numbers(
+    count: int, steps: Tensor, numbers: Tensor, rungs: Tensor, maximize: bool, device: torch.device
+) -> Tensor:
+    """beta, 1 - beta, two for log codes, factor, reach, decay, step: float32 (count, 8)."""
+    if len({steps.device, numbers.device, rungs.device}) > 1:
+        steps, numbers, rungs = (lists.send(t, device) for t in (steps, numbers, rungs))
+    factor, reach, decay = moves(steps, numbers, rungs)
+    one = torch.ones((), device=numbers.device)
+    return lists.columns(
+        count, device, numbers[0], 1 - numbers[0], one, one, -factor if maximize else factor,
+        reach, decay, steps,
+    )  # fmt: skip
