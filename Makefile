@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto
 
-.PHONY: demo test test-slow lint types tests format tables clean help
+.PHONY: demo test test-slow lint types tests format tables bench clean help
 
 help:
 	@echo "make demo       environment, install, two small trainings, one table, one report"
 	@echo "make test       everything that CI runs: lint, types, tests, docs examples"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make format     put the code into the house's format"
+	@echo "make bench      measure speed and memory against peers, some 15 minutes"
 	@echo "make tables     write the docs' tables from the result files"
 
 $(BIN)/python:
@@ -26,6 +27,10 @@ $(VENV)/.installed-train: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed-train
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 demo: $(VENV)/.installed-train
 	@rm -rf runs/demo
@@ -54,6 +59,9 @@ format: $(VENV)/.installed-dev
 
 tables: $(VENV)/.installed-dev
 	$(BIN)/python docs/tables.py
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/rung bench
 
 clean:
 	rm -rf $(VENV) runs build dist

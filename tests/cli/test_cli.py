@@ -46,7 +46,7 @@ def flags(command):
 def test_commands_and_flags_are_frozen():
     assert main(["recipes"]) == 0
     group = typer.main.get_command(sys.modules["rung.cli.app"].app)
-    assert list(group.commands) == ["recipes", "train", "sweep", "report"]
+    assert list(group.commands) == ["recipes", "train", "sweep", "bench", "report"]
     assert flags("recipes") == []
     assert flags("report") == ["runs"]
     assert flags("train") == [
@@ -80,6 +80,7 @@ def test_commands_and_flags_are_frozen():
         "--out",
         "--jobs",
     ]
+    assert flags("bench") == ["rows", "--list", "--quick", "--device", "--threads", "--out"]
 
 
 def test_recipes_are_listed(capsys):
