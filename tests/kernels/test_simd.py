@@ -338,5 +338,5 @@ def test_other_widths_are_refused_when_compiling(value):
     def fill(value):
         return splat(value)
 
-    with pytest.raises(TypingError):
+    with pytest.raises(TypingError, match="splat"):
         fill(value)

@@ -137,6 +137,7 @@ def rounding_loop(constants: Any, of_scale: Any, sixteen: Any, one: Any) -> Call
             column += 1
             if column == blocks:
                 row, column = row + 1, 0
+        # Only its address was in use: so numba does not free it before the last group.
         return bad + memory[0] * 0
 
     loop: Callable[..., Any] = round_groups
