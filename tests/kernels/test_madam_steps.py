@@ -197,14 +197,14 @@ def test_numbers_of_moves_and_of_moments_are_uniform_and_independent():
     for numbers in (low, high):
         assert 0 <= int(numbers.min()) < 9
         assert 2**16 - 9 < int(numbers.max()) < 2**16
-        # Of sixteen neighbours each sixteenth of the range has one: systematic sampling.
-        sixteenths = (numbers >> 12).reshape(-1, 16).sort(dim=1).values
-        assert bool((sixteenths == torch.arange(16, dtype=torch.int32)).all())
-        for lane in (0, 5, 15):
-            own = (numbers[lane::16].double() + 0.5) / 2**16
+        # Of 32 neighbours each part of the range has one: systematic sampling.
+        parts = (numbers >> 11).reshape(-1, 32).sort(dim=1).values
+        assert bool((parts == torch.arange(32, dtype=torch.int32)).all())
+        for lane in (0, 5, 31):
+            own = (numbers[lane::32].double() + 0.5) / 2**16
             assert abs(float(own.mean()) - 0.5) < 4 * (1 / 12 / len(own)) ** 0.5
-    words = torch.stack((low[::16], high[::16])).double()
-    assert abs(float(torch.corrcoef(words)[0, 1])) < 4 / 20_000**0.5
+    words = torch.stack((low[::32], high[::32])).double()
+    assert abs(float(torch.corrcoef(words)[0, 1])) < 4 / 10_000**0.5
 
 
 def test_random_numbers_belong_to_elements_wherever_a_part_begins():

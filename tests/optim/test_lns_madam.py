@@ -166,12 +166,12 @@ def test_golden_codes_after_100_steps():
 
 
 GOLDEN = {
-    "8 nearest": "40ec02adf1a4",
-    "8 stochastic": "f58cc00b9775",
-    "10 nearest": "3f0a4e0dce94",
-    "10 stochastic": "3c04b9f7603f",
-    "12 nearest": "a11195641d3c",
-    "12 stochastic": "d4bc8a43edac",
-    "16 nearest": "e983ad52bf2e",
-    "16 stochastic": "811619f983ee",
+    "8 nearest": "356f8d89e785",
+    "8 stochastic": "2f4f1162cabb",
+    "10 nearest": "c6eaae0199ee",
+    "10 stochastic": "9e354b1e4bc2",
+    "12 nearest": "7c4c40c6d45e",
+    "12 stochastic": "11bbbd65c203",
+    "16 nearest": "0ca6e0749a0b",
+    "16 stochastic": "a2cc66c2b5df",
 }

@@ -307,11 +307,11 @@ def test_golden_codes_after_100_steps():
 
 GOLDEN = {
     "4 nearest": "e3161a5fb97b",
-    "4 stochastic": "e71fe76dac9e",
-    "8 nearest": "9156911d77c7",
-    "8 stochastic": "ee4758ad8f05",
-    "12 nearest": "d2ca328b2adf",
-    "12 stochastic": "51bc5d9c4c71",
-    "16 nearest": "308c6ff62bcc",
-    "16 stochastic": "c63a77c67ec4",
+    "4 stochastic": "dd5fc86f5452",
+    "8 nearest": "3d85ee4af6fe",
+    "8 stochastic": "fdf7ae723a8b",
+    "12 nearest": "036ca1e6bdc3",
+    "12 stochastic": "8274507424fa",
+    "16 nearest": "87ffb9d65ca9",
+    "16 stochastic": "17b08247d54a",
 }

@@ -37,18 +37,18 @@ class WantedRungs:
 
 
 class Rounding:
-    """One weight's rounding of moves; sixteen neighbours share a word of their key's stream."""
+    """One weight's rounding of moves; 32 neighbours share a word of their key's stream."""
 
     def __init__(self, rounding: str, key: int, index: int) -> None:
         self.rounding, self.key, self.index = rounding, key % 2**64, index
 
     def draw(self, t: int) -> int:
-        """Upper half of word i // 16 of (key, step, purpose 2), exclusive-or i mod 16 on top."""
-        word, place = divmod(self.index, 16)
+        """Upper half of word i // 32 of (key, step, purpose 2), exclusive-or i mod 32 on top."""
+        word, place = divmod(self.index, 32)
         block, lane = divmod(word, 4)
         counter = (block & 0xFFFFFFFF, block >> 32, t, 2)
         bits = philox_scalar(counter, (self.key & 0xFFFFFFFF, self.key >> 32))[lane]
-        return (bits >> 16) ^ (place << 12)
+        return (bits >> 16) ^ (place << 11)
 
     def whole(self, rungs: F, t: int) -> int:
         if self.rounding == "stochastic":

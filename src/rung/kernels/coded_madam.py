@@ -39,8 +39,8 @@ def moves(steps: Tensor, numbers: Tensor, rungs: Tensor) -> tuple[Tensor, Tensor
     factor = inverse_root.FACTOR * correction * rungs
     decay = (numbers[2] * rungs).clamp(max=FURTHEST / 2)
     reach = torch.minimum(numbers[1] * rungs, FURTHEST - decay)
-    # An infinite factor would make NaN of gradients that are zero.
-    factor = factor.clamp(max=2.0**127)
+    # An infinite factor would make NaN of gradients that are zero; loops take 2^16 times as much.
+    factor = factor.clamp(max=2.0**111)
     return factor.to(torch.float32), reach.to(torch.float32), decay.to(torch.float32)
 
 

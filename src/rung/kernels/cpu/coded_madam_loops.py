@@ -1,8 +1,8 @@
 """The loop of the steps that move codes, compiled by numba: `cpu.coded_madam`.
 
-One pass: sixteen elements' gradient, moment and code are read, moved and written before the next
-sixteen, and lines of memory are asked for ahead of their turn. What stages over whole chunks cost
-is the processor waiting for memory in one of them and for arithmetic in the next.
+One pass: 32 elements' gradients, moments and codes are read, moved and written before the next 32,
+and lines of memory are asked for ahead of their turn. What stages over whole chunks cost is the
+processor waiting for memory in one of them and for arithmetic in the next.
 """
 
 from typing import Any
@@ -10,33 +10,40 @@ from typing import Any
 import numpy as np
 
 from rung.kernels.cpu.chunk_loops import CHUNK, copy_bytes, fill_words
+from rung.kernels.cpu.half_lanes import (
+    add_within,
+    any_bit,
+    first_truths,
+    larger,
+    last_truths,
+    lower_halves,
+    read_halves,
+    smaller,
+    splat_halves,
+    subtract_within,
+    upper_halves,
+    write_halves,
+)
 from rung.kernels.cpu.jit import jit, lane
-from rung.kernels.cpu.moment_lanes import advance, bounded, read_gradient, size_of
+from rung.kernels.cpu.moment_lanes import advance, bounded, read_gradients, size_of
 from rung.kernels.cpu.philox_noise import (
     KEYS,
     ROOM,
     SHARED,
+    first_numbers,
     key_schedule,
-    own_halves,
+    last_numbers,
     shared_halves,
 )
-from rung.kernels.cpu.simd import (
-    bits_of,
-    float_of,
-    prefetch,
-    read,
-    read_bits,
-    select,
-    splat,
-    to_int,
-    write,
-)
+from rung.kernels.cpu.simd import bits_of, float_of, prefetch, read_bits, select, splat, to_int
 from rung.kernels.philox import PURPOSE_MOMENT, PURPOSE_SIGN
 
 _f32, _i32, _u64 = np.float32, np.int32, np.uint64
 _MOMENT, _SIGN = _i32(PURPOSE_MOMENT), _u64(PURPOSE_SIGN)
-_TO_INTEGER = _f32(1.5 * 2**23)  # adding it rounds to an integer, which its low bits then hold
+# Adding it rounds to an integer, which the lower half of the float's bits then holds.
+_TO_INTEGER = _f32(1.5 * 2**23)
 _PARTS = _f32(2.0**16)  # of a rung, in which stochastic moves are counted
+_TOP_BIT = _i32(0x8000)
 _AHEAD = 2048  # bytes
 
 # Columns of `places` and of `numbers`, a row per tensor.
@@ -45,50 +52,62 @@ BETA, REST, SCALE, INVERSE, FACTOR, REACH, DECAY = range(7)
 # Parts of a thread's scratch memory: offsets in bytes.
 SCHEDULE, NOISE, DRAWN_SIGNS = 0, KEYS, KEYS + ROOM
 TAIL = DRAWN_SIGNS + CHUNK // 8
-SCRATCH = TAIL + 256
+SCRATCH = TAIL + 384
 
 
 @lane
-def _rungs(ratio: Any, negative: Any, factor: Any, reach: Any, decay: Any) -> Any:
+def _rungs(ratio: Any, negative: Any, numbers: Any) -> Any:
     """`coded_madam.rungs_down` of sixteen weights."""
+    factor, reach, decay = numbers
     x = bits_of(bounded(ratio * splat(factor), reach))
     x = select(negative, x ^ splat(_i32(-(2**31))), x)
     return float_of(x) + splat(decay)
 
 
 @lane
-def _whole(x: Any, noise: Any, stochastic: Any) -> Any:
-    """`coded_madam.whole_rungs` of sixteen moves; `noise` is read if `stochastic`."""
+def _whole(x: Any, y: Any, noise: Any, stochastic: Any) -> Any:
+    """`coded_madam.whole_rungs` of 32 moves, counted in 2^-16ths of a rung if `stochastic`."""
     if stochastic is None:
-        return bits_of(x + splat(_TO_INTEGER)) - bits_of(splat(_TO_INTEGER))
-    return (to_int(x * splat(_PARTS)) + own_halves(noise)) >> splat(_i32(16))
-
-
-@lane
-def _within(code: Any, last: Any) -> Any:
-    code = select(code > splat(_i32(0)), code, splat(_i32(0)))
-    return select(code < last, code, last)
+        magic = splat(_TO_INTEGER)
+        return lower_halves(bits_of(x + magic), bits_of(y + magic))
+    return upper_halves(to_int(x) + first_numbers(noise), to_int(y) + last_numbers(noise))
 
 
 @lane
 def _move(
-    place: Any, like: Any, signed: Any, ratio: Any, signs: Any, noise: Any, stochastic: Any,
+    place: Any, like: Any, signed: Any, ratios: Any, signs: Any, noise: Any, stochastic: Any,
     numbers: Any, last: Any,
 ) -> None:  # fmt: skip
-    """Move sixteen codes.
+    """Move 32 codes.
 
     A ladder's grow as weights shrink; LNS codes (`signed`) shrink with them, below a sign bit.
     """
-    code, largest = read(place, like), splat(last)
-    factor, reach, decay = numbers
+    code = read_halves(place, like)
     if signed is None:
-        x = _rungs(ratio, read_bits(signs), factor, reach, decay)
-        write(place, like, _within(code + _whole(x, noise, stochastic), largest))
+        x = _rungs(ratios[0], read_bits(signs), numbers)
+        y = _rungs(ratios[1], read_bits(signs + 2), numbers)
+        # Codes up to 65,535: with the top bit turned over int16's lowest number stands for 0.
+        flip = splat_halves(_TOP_BIT)
+        moved = add_within(code ^ flip, _whole(x, y, noise, stochastic))
+        write_halves(place, like, smaller(moved, splat_halves(last ^ _TOP_BIT)) ^ flip)
     else:
-        bit = code & (largest + splat(_i32(1)))
-        x = _rungs(ratio, bit > splat(_i32(0)), factor, reach, decay)
-        code = _within((code & largest) - _whole(x, noise, stochastic), largest)
-        write(place, like, code | bit)
+        bit = code & splat_halves(last + _i32(1))
+        negative = any_bit(bit)
+        x = _rungs(ratios[0], first_truths(negative), numbers)
+        y = _rungs(ratios[1], last_truths(negative), numbers)
+        largest = splat_halves(last)
+        moved = subtract_within(code & largest, _whole(x, y, noise, stochastic))
+        moved = larger(smaller(moved, largest), splat_halves(_i32(0)))
+        write_halves(place, like, moved | bit)
+
+
+@lane
+def _moves(numbers: Any, stochastic: Any) -> Any:
+    """Factor, reach and decay in the unit that `_whole` counts in."""
+    factor, reach, decay = numbers[FACTOR], numbers[REACH], numbers[DECAY]
+    if stochastic is None:
+        return factor, reach, decay
+    return factor * _PARTS, reach * _PARTS, decay * _PARTS
 
 
 @jit
@@ -96,13 +115,12 @@ def _part(
     codes: Any, grad: Any, v: Any, signs: Any, n: Any, first: Any, step: Any, numbers: Any,
     last: Any, likes: Any, modes: Any, tables: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """A multiple of sixteen elements, of which the first is `first` of its tensor."""
+    """A multiple of 32 elements, of which the first is `first` of its tensor."""
     like, grad_like, moment_like = likes
     signed, stochastic, noisy = modes
     size, grad_size, moment_size = size_of(like), size_of(grad_like), size_of(moment_like)
     beta, rest = numbers[BETA], numbers[REST]
-    scales = (numbers[SCALE], numbers[INVERSE])
-    moves = (numbers[FACTOR], numbers[REACH], numbers[DECAY])
+    scales, moves = (numbers[SCALE], numbers[INVERSE]), _moves(numbers, stochastic)
     noise = scratch + NOISE
     begin = 0
     while begin < n:
@@ -110,12 +128,13 @@ def _part(
         end = min(n, begin + SHARED - place)
         if noisy is not None:
             shared_halves(noise, scratch + SCHEDULE, first + begin - place, step, _MOMENT)
-        for i in range(begin, end, 16):
-            own = noise + (place + i - begin) // 4
+        for i in range(begin, end, 32):
+            own = noise + (place + i - begin) // 8
             prefetch(grad + grad_size * i + _AHEAD)
+            prefetch(grad + grad_size * i + _AHEAD + 64)
             prefetch(v + moment_size * i + _AHEAD)
             prefetch(codes + size * i + _AHEAD)
-            g = read_gradient(grad + grad_size * i, grad_like)
+            g = read_gradients(grad + grad_size * i, grad_like)
             r = advance(g, v + moment_size * i, moment_like, own, beta, rest, scales, tables)
             _move(
                 codes + size * i, like, signed, r, signs + i // 8, own + ROOM // 2, stochastic,
@@ -137,35 +156,24 @@ def _chunk(
         fill_words(signs, (n + 127) // 128, _u64(place[KEY]), block, _u64(0), _SIGN)
     codes, grad = place[CODES] + size * first, place[GRAD] + grad_size * first
     v, step, last = place[MOMENT] + moment_size * first, _i32(place[STEP]), _i32(place[LAST])
-    full = n - n % 16
+    full = n - n % 32
     _part(codes, grad, v, signs, full, first, step, numbers, last, likes, modes, tables, scratch)
     if full == n:
         return
-    # What is left goes through copies that have room for sixteen.
+    # What is left goes through copies that have room for 32.
     codes, grad, v = codes + size * full, grad + grad_size * full, v + moment_size * full
     signs, first, rest = signs + full // 8, first + full, n - full
     room = scratch + TAIL
-    given, moved, sign = room + 64, room + 128, room + 192
+    given, moved, sign = room + 64, room + 192, room + 320
     copy_bytes(room, codes, size * rest)
     copy_bytes(given, grad, grad_size * rest)
     copy_bytes(moved, v, moment_size * rest)
     if modes[0] is None:
         copy_bytes(sign, signs, (rest + 7) // 8)
     _part(
-        room,
-        given,
-        moved,
-        sign,
-        np.int64(16),
-        first,
-        step,
-        numbers,
-        last,
-        likes,
-        modes,
-        tables,
+        room, given, moved, sign, np.int64(32), first, step, numbers, last, likes, modes, tables,
         scratch,
-    )
+    )  # fmt: skip
     copy_bytes(codes, room, size * rest)
     copy_bytes(v, moved, moment_size * rest)
 

@@ -10,7 +10,7 @@ import numpy as np
 from rung.kernels.cpu.chunk_loops import CHUNK, copy_bytes
 from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lmd_lanes import exp2
-from rung.kernels.cpu.moment_lanes import advance, limited, read_gradient, size_of
+from rung.kernels.cpu.moment_lanes import advance, limited, read_gradients, size_of
 from rung.kernels.cpu.philox_noise import KEYS, ROOM, SHARED, key_schedule, shared_halves
 from rung.kernels.cpu.simd import bits_of, float_of, prefetch, read, splat, write
 from rung.kernels.philox import PURPOSE_MOMENT
@@ -25,7 +25,7 @@ WEIGHT, GRAD, MOMENT, KEY, COUNT, STEP = range(6)
 BETA, REST, SCALE, INVERSE, FACTOR, CLIP, DECAY, OCTAVES, BOUND = range(9)
 # Parts of a thread's scratch memory: offsets in bytes.
 SCHEDULE, NOISE, TAIL = 0, KEYS, KEYS + ROOM
-SCRATCH = TAIL + 192
+SCRATCH = TAIL + 384
 
 
 @lane
@@ -44,7 +44,7 @@ def _part(
     weight: Any, grad: Any, v: Any, n: Any, first: Any, step: Any, numbers: Any, likes: Any,
     noisy: Any, tables: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """A multiple of sixteen elements, of which the first is `first` of its tensor."""
+    """A multiple of 32 elements, of which the first is `first` of its tensor."""
     grad_like, moment_like = likes
     grad_size, moment_size = size_of(grad_like), size_of(moment_like)
     beta, rest = numbers[BETA], numbers[REST]
@@ -59,14 +59,16 @@ def _part(
         end = min(n, begin + SHARED - place)
         if noisy is not None:
             shared_halves(noise, scratch + SCHEDULE, first + begin - place, step, _MOMENT)
-        for i in range(begin, end, 16):
-            own = noise + (place + i - begin) // 4
-            prefetch(grad + grad_size * i + _AHEAD)
-            prefetch(v + moment_size * i + _AHEAD)
-            prefetch(weight + 4 * i + _AHEAD)
-            g = read_gradient(grad + grad_size * i, grad_like)
+        for i in range(begin, end, 32):
+            own = noise + (place + i - begin) // 8
+            for line in range(_AHEAD, _AHEAD + 128, 64):
+                prefetch(grad + grad_size * i + line)
+                prefetch(v + moment_size * i + line)
+                prefetch(weight + 4 * i + line)
+            g = read_gradients(grad + grad_size * i, grad_like)
             r = advance(g, v + moment_size * i, moment_like, own, beta, rest, scales, tables)
-            _move(weight + 4 * i, r, moves)
+            _move(weight + 4 * i, r[0], moves)
+            _move(weight + 4 * i + 64, r[1], moves)
         begin = end
 
 
@@ -78,19 +80,19 @@ def _chunk(
     grad_size, moment_size = size_of(likes[0]), size_of(likes[1])
     weight, grad = place[WEIGHT] + 4 * first, place[GRAD] + grad_size * first
     v, step = place[MOMENT] + moment_size * first, _i32(place[STEP])
-    full = n - n % 16
+    full = n - n % 32
     _part(weight, grad, v, full, first, step, numbers, likes, noisy, tables, scratch)
     if full == n:
         return
-    # What is left goes through copies that have room for sixteen.
+    # What is left goes through copies that have room for 32.
     weight, grad, v = weight + 4 * full, grad + grad_size * full, v + moment_size * full
     room, rest = scratch + TAIL, n - full
-    given, moved = room + 64, room + 128
+    given, moved = room + 128, room + 256
     copy_bytes(room, weight, 4 * rest)
     copy_bytes(given, grad, grad_size * rest)
     copy_bytes(moved, v, moment_size * rest)
     _part(
-        room, given, moved, np.int64(16), first + full, step, numbers, likes, noisy, tables, scratch
+        room, given, moved, np.int64(32), first + full, step, numbers, likes, noisy, tables, scratch
     )
     copy_bytes(weight, room, 4 * rest)
     copy_bytes(v, moved, moment_size * rest)

@@ -54,17 +54,17 @@ def eight_blocks(keys: Any, block: Any, step: Any, purpose: Any) -> Any:
     return first_blocks(x, y), last_blocks(x, y)
 
 
-SHARED = 512  # elements whose numbers are made at a time
+SHARED = 1024  # elements whose numbers are made at a time
 ROOM = 256  # bytes of them
 
 
 @lane
 def shared_halves(target: Any, keys: Any, first: Any, step: Any, purpose: Any) -> None:
-    """The numbers of elements first ... first + `SHARED` - 1, a sixteenth as many.
+    """The numbers of elements first ... first + `SHARED` - 1, one for 32 of them.
 
     `first` is a multiple of `SHARED`. Lower halves of the words, then upper ones: `ROOM` bytes.
     """
-    a, b = eight_blocks(keys, _u64(first // 64), step, purpose)
+    a, b = eight_blocks(keys, _u64(first // 128), step, purpose)
     write(target, _i32(0), a & splat(_i32(0xFFFF)))
     write(target + 64, _i32(0), b & splat(_i32(0xFFFF)))
     write(target + 128, _i32(0), shift_right(a, splat(_i32(16))))
@@ -72,6 +72,12 @@ def shared_halves(target: Any, keys: Any, first: Any, step: Any, purpose: Any) -
 
 
 @lane
-def own_halves(place: Any) -> Any:
-    """The numbers of sixteen elements that share the one at an address."""
-    return read_splat(place) ^ (lanes() << splat(_i32(12)))
+def first_numbers(place: Any) -> Any:
+    """The numbers of the first sixteen of 32 elements that share the one at an address."""
+    return read_splat(place) ^ (lanes() << splat(_i32(11)))
+
+
+@lane
+def last_numbers(place: Any) -> Any:
+    """The last sixteen's."""
+    return read_splat(place) ^ ((lanes() << splat(_i32(11))) | splat(_i32(0x8000)))

@@ -26,21 +26,26 @@ LANES = 16
 
 
 class Vector(types.Type):  # type: ignore[misc,unused-ignore]
-    """Sixteen numbers, or the sixteen truth values of a comparison."""
+    """Sixteen numbers, or the sixteen truth values of a comparison; see also `half_lanes`."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        super().__init__(name=f"{kind}x{LANES}")
+    def __init__(self, kind: str, count: int = LANES) -> None:
+        self.kind, self.count = kind, count
+        super().__init__(name=f"{kind}x{count}")
 
 
 FLOATS, INTS, MASK = Vector("float32"), Vector("int32"), Vector("bool")
-_LLVM = {"float32": ir.FloatType(), "int32": ir.IntType(32), "bool": ir.IntType(1)}
+_LLVM = {
+    "float32": ir.FloatType(),
+    "int32": ir.IntType(32),
+    "int16": ir.IntType(16),
+    "bool": ir.IntType(1),
+}
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):  # type: ignore[misc,unused-ignore]
     def __init__(self, dmm: Any, fe_type: Vector) -> None:
-        super().__init__(dmm, fe_type, ir.VectorType(_LLVM[fe_type.kind], LANES))
+        super().__init__(dmm, fe_type, ir.VectorType(_LLVM[fe_type.kind], fe_type.count))
 
 
 def _vector(kind: str) -> ir.VectorType:
@@ -148,7 +153,7 @@ def lanes(_context: Any) -> Any:
     return INTS(), build
 
 
-def _operation(result: Any, emit: Any, *kinds: Any) -> Any:
+def operation(result: Any, emit: Any, *kinds: Any) -> Any:
     """An intrinsic of vectors that emits one instruction."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -157,7 +162,7 @@ def _operation(result: Any, emit: Any, *kinds: Any) -> Any:
     return result(*kinds), build
 
 
-def _define(symbol: Any, kind: Vector, result: Vector, emit: Any) -> None:
+def define(symbol: Any, kind: Vector, result: Vector, emit: Any) -> None:
     """Give an operator of Python its meaning between two vectors."""
 
     @infer_global(symbol)
@@ -175,7 +180,7 @@ for _symbol, _emit in {
     operator.mul: lambda b, x, y: b.fmul(x, y),
     operator.truediv: lambda b, x, y: b.fdiv(x, y),
 }.items():
-    _define(_symbol, FLOATS, FLOATS, _emit)
+    define(_symbol, FLOATS, FLOATS, _emit)
 for _symbol, _emit in {
     operator.add: lambda b, x, y: b.add(x, y),
     operator.sub: lambda b, x, y: b.sub(x, y),
@@ -186,50 +191,50 @@ for _symbol, _emit in {
     operator.lshift: lambda b, x, y: b.shl(x, y),
     operator.rshift: lambda b, x, y: b.ashr(x, y),
 }.items():
-    _define(_symbol, INTS, INTS, _emit)
+    define(_symbol, INTS, INTS, _emit)
 for _symbol, _sign in {
     operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==",
 }.items():  # fmt: skip
-    _define(_symbol, FLOATS, MASK, lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y))
-    _define(_symbol, INTS, MASK, lambda b, x, y, sign=_sign: b.icmp_signed(sign, x, y))
-_define(operator.and_, MASK, MASK, lambda b, x, y: b.and_(x, y))
-_define(operator.or_, MASK, MASK, lambda b, x, y: b.or_(x, y))
+    define(_symbol, FLOATS, MASK, lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y))
+    define(_symbol, INTS, MASK, lambda b, x, y, sign=_sign: b.icmp_signed(sign, x, y))
+define(operator.and_, MASK, MASK, lambda b, x, y: b.and_(x, y))
+define(operator.or_, MASK, MASK, lambda b, x, y: b.or_(x, y))
 
 
 @intrinsic
 def shift_right(_context: Any, a: Any, b: Any) -> Any:
     """Logical shift to the right of int32 lanes: zeros come in from the top."""
-    return _operation(INTS, lambda builder, x, y: builder.lshr(x, y), INTS, INTS)
+    return operation(INTS, lambda builder, x, y: builder.lshr(x, y), INTS, INTS)
 
 
 @intrinsic
 def select(_context: Any, mask: Any, a: Any, b: Any) -> Any:
     """Lanes of `a` where the mask is true, else of `b`."""
-    return _operation(a, lambda builder, m, x, y: builder.select(m, x, y), MASK, a, a)
+    return operation(a, lambda builder, m, x, y: builder.select(m, x, y), MASK, a, a)
 
 
 @intrinsic
 def bits_of(_context: Any, value: Any) -> Any:
     """The bit patterns of floats."""
-    return _operation(INTS, lambda builder, x: builder.bitcast(x, _vector("int32")), FLOATS)
+    return operation(INTS, lambda builder, x: builder.bitcast(x, _vector("int32")), FLOATS)
 
 
 @intrinsic
 def float_of(_context: Any, value: Any) -> Any:
     """The floats of bit patterns."""
-    return _operation(FLOATS, lambda builder, x: builder.bitcast(x, _vector("float32")), INTS)
+    return operation(FLOATS, lambda builder, x: builder.bitcast(x, _vector("float32")), INTS)
 
 
 @intrinsic
 def to_float(_context: Any, value: Any) -> Any:
     """Integers as floats, rounded to nearest."""
-    return _operation(FLOATS, lambda builder, x: builder.sitofp(x, _vector("float32")), INTS)
+    return operation(FLOATS, lambda builder, x: builder.sitofp(x, _vector("float32")), INTS)
 
 
 @intrinsic
 def to_int(_context: Any, value: Any) -> Any:
     """Floats as integers, rounded towards zero; the float must have an int32."""
-    return _operation(INTS, lambda builder, x: builder.fptosi(x, _vector("int32")), FLOATS)
+    return operation(INTS, lambda builder, x: builder.fptosi(x, _vector("int32")), FLOATS)
 
 
 def _call(builder: Any, name: str, *arguments: Any) -> Any:
@@ -244,7 +249,7 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
 @intrinsic
 def fma(_context: Any, x: Any, y: Any, z: Any) -> Any:
     """Fused x * y + z, rounded once."""
-    return _operation(
+    return operation(
         FLOATS, lambda builder, a, b, c: _call(builder, "fma", a, b, c), FLOATS, FLOATS, FLOATS
     )
 
@@ -252,19 +257,19 @@ def fma(_context: Any, x: Any, y: Any, z: Any) -> Any:
 @intrinsic
 def sqrt(_context: Any, x: Any) -> Any:
     """Square roots, correctly rounded."""
-    return _operation(FLOATS, lambda builder, a: _call(builder, "sqrt", a), FLOATS)
+    return operation(FLOATS, lambda builder, a: _call(builder, "sqrt", a), FLOATS)
 
 
 @intrinsic
 def floor(_context: Any, x: Any) -> Any:
     """Largest integers that are not greater."""
-    return _operation(FLOATS, lambda builder, a: _call(builder, "floor", a), FLOATS)
+    return operation(FLOATS, lambda builder, a: _call(builder, "floor", a), FLOATS)
 
 
 @intrinsic
 def round_even(_context: Any, x: Any) -> Any:
     """Nearest integers, ties to even."""
-    return _operation(FLOATS, lambda builder, a: _call(builder, "rint", a), FLOATS)
+    return operation(FLOATS, lambda builder, a: _call(builder, "rint", a), FLOATS)
 
 
 @intrinsic
@@ -275,7 +280,7 @@ def any_lane(_context: Any, mask: Any) -> Any:
         word = builder.bitcast(x, ir.IntType(LANES))
         return builder.icmp_unsigned("!=", word, ir.Constant(ir.IntType(LANES), 0))
 
-    return _operation(types.boolean, emit, MASK)
+    return operation(types.boolean, emit, MASK)
 
 
 @intrinsic
@@ -297,7 +302,7 @@ def sum_lanes(_context: Any, x: Any) -> Any:
             value, half = builder.fadd(low, high), half // 2
         return builder.extract_element(value, _i32(0))
 
-    return _operation(types.float32, emit, FLOATS)
+    return operation(types.float32, emit, FLOATS)
 
 
 _HAS_PERMUTE = bool(llvm.get_host_cpu_features().get("avx512f"))
@@ -323,7 +328,7 @@ def emit_look_up(builder: Any, values: Any, places: Any) -> Any:
 @intrinsic
 def look_up(_context: Any, table: Any, index: Any) -> Any:
     """Lane i of the result is table[index[i] & 15]; both in registers."""
-    return _operation(table, emit_look_up, table, INTS)
+    return operation(table, emit_look_up, table, INTS)
 
 
 @intrinsic
@@ -333,13 +338,13 @@ def mask_of_bits(_context: Any, word: Any) -> Any:
     def emit(builder: Any, bits: Any) -> Any:
         return builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
 
-    return _operation(MASK, emit, types.uint16)
+    return operation(MASK, emit, types.uint16)
 
 
 @intrinsic
 def bits_of_mask(_context: Any, mask: Any) -> Any:
     """The inverse of `mask_of_bits`."""
-    return _operation(types.uint16, lambda b, x: b.bitcast(x, ir.IntType(LANES)), MASK)
+    return operation(types.uint16, lambda b, x: b.bitcast(x, ir.IntType(LANES)), MASK)
 
 
 @intrinsic

@@ -82,11 +82,11 @@ def words(key: Value, block: Value, step: Value, PURPOSE: tl.constexpr) -> Value
 def halves(
     key: Value, first: Value, step: Value, PURPOSE: tl.constexpr, CHUNK: tl.constexpr
 ) -> Value:
-    """`moment.random_halves` of elements first ... (a multiple of 64), two of int32."""
-    every = words(key, first // 64 + tl.arange(0, CHUNK // 64), step, PURPOSE).to(
+    """`moment.random_halves` of elements first ... (a multiple of 128), two of int32."""
+    every = words(key, first // 128 + tl.arange(0, CHUNK // 128), step, PURPOSE).to(
         tl.int32, bitcast=True
     )
-    lanes = (tl.arange(0, 16) << 12)[None, :]
+    lanes = (tl.arange(0, 32) << 11)[None, :]
     low, high = (every & 0xFFFF)[:, None] ^ lanes, ((every >> 16) & 0xFFFF)[:, None] ^ lanes
     return tl.reshape(low, [CHUNK]), tl.reshape(high, [CHUNK])
 
