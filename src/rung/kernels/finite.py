@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rung.kernels import fits
 from rung.kernels.dispatch import Operation
 
 # Squares of larger gradients overflow a float32 or bfloat16 moment, which would stay infinite.
@@ -34,7 +35,7 @@ def _serves(grads: list[Tensor]) -> bool:
     device = grads[0].device
     # On the CPU single tensors can go another way.
     read = device.type == "cpu" or all(map(scanned, grads))
-    return read and all(grad.device == device for grad in grads)
+    return read and fits.on(device, grads)
 
 
 all_finite = Operation(

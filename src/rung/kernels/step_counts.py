@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rung.kernels import fits
 from rung.kernels.dispatch import Operation
 
 
@@ -21,9 +22,6 @@ advance = Operation(
     "(Tensor(a!)[] steps) -> Tensor",
     reference,
     cpu="rung.kernels.cpu.step_counts:advance",
-    serves=lambda steps: all(
-        step.dtype == torch.float32 and step.ndim == 0 and step.device.type == "cpu"
-        for step in steps
-    ),
+    serves=fits.host_scalars,
     fake=lambda steps: steps[0].new_empty(len(steps)),
 )

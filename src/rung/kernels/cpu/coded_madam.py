@@ -25,28 +25,23 @@ def step(
     maximize: bool,
 ) -> None:
     """`coded_madam.reference`: the same codes and moments."""
-    beta = float(numbers[0])
+    beta = numbers.tolist()[0]
     grads = lists.dense(grads)
     inverses, old, new = moments.rescale(stored, scales, grads, numbers)
     factor, reach, decay = moves(steps, numbers, rungs)
-    shift = 1 if in_codes else 0
-    rows = zip(codes, grads, stored, signs, keys, steps.tolist(), bits, strict=True)
-    places = np.array(
-        [
-            (
-                c.data_ptr(), g.data_ptr(), v.data_ptr(), s.data_ptr() if s.numel() else 0, int(k),
-                c.numel(), int(t), (1 << (b - shift)) - 1,
-            )
-            for c, g, v, s, k, t, b in rows
-        ],
-        np.int64,
-    )  # fmt: skip
+    places = np.empty((len(codes), 8), np.int64)
+    addressed = ((loops.CODES, codes), (loops.GRAD, grads), (loops.MOMENT, stored))
+    for column, tensors in (*addressed, (loops.SIGNS, signs)):
+        places[:, column] = lists.addresses(tensors)
+    places[:, loops.KEY], places[:, loops.COUNT] = lists.integers(keys), lists.sizes(codes)
+    places[:, loops.STEP] = steps.numpy()
+    places[:, loops.LAST] = (1 << (np.array(bits, np.int64) - (1 if in_codes else 0))) - 1
     floats = np.empty((len(codes), 7), np.float32)
     floats[:, loops.BETA], floats[:, loops.REST] = beta, 1 - beta
     floats[:, loops.SCALE], floats[:, loops.INVERSE] = old, inverses
     floats[:, loops.FACTOR] = -factor.numpy() if maximize else factor.numpy()
     floats[:, loops.REACH], floats[:, loops.DECAY] = reach.numpy(), decay.numpy()
-    kinds = [(c.dtype, g.dtype, v.dtype) for c, g, v in zip(codes, grads, stored, strict=True)]
+    kinds = list(zip(*map(lists.dtypes, (codes, grads, stored)), strict=True))
     for kind, members in lists.by(kinds).items():
         noisy = stochastic or kind[2] != torch.float32
         modes = tuple(1 if mode else None for mode in (in_codes, stochastic, noisy))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,23 +18,25 @@ _KINDS = {
 
 def all_finite(grads: list[Tensor]) -> Tensor:
     """`finite.reference`."""
-    found: list[Any] = []
+    plain = all(map(Tensor.is_contiguous, grads)) and not any(map(Tensor.is_neg, grads))
+    kinds = set(lists.dtypes(grads))
+    if plain and len(kinds) == 1 and kinds <= _KINDS.keys():
+        return torch.tensor(_all_finite(grads, kinds.pop()))
     others = [grad for grad in grads if grad.numel() and not scanned(grad)]
     if others and not bool(reference(others)):
         return torch.tensor(False)
-    for dtype, members in lists.by([g.dtype if scanned(g) else None for g in grads]).items():
-        if dtype is not None:
-            _look([grads[i] for i in members], _KINDS[dtype], found)
-    return torch.tensor(not any(found))
+    groups = lists.by([g.dtype if scanned(g) else None for g in grads])
+    parts = [(dtype, [grads[i] for i in own]) for dtype, own in groups.items() if dtype is not None]
+    return torch.tensor(all(_all_finite(part, dtype) for dtype, part in parts))
 
 
-def _look(grads: list[Tensor], kind: int, found: list[Any]) -> None:
-    counts = [g.numel() for g in grads]
-    addresses = np.array([g.data_ptr() for g in grads], np.int64)
-    chunks = lists.chunks_of(counts, loops.CHUNK)
-    sizes = np.array(counts, np.int64)
+def _all_finite(grads: list[Tensor], dtype: torch.dtype) -> bool:
+    """Of contiguous gradients of one dtype."""
+    kind, places, sizes = _KINDS[dtype], lists.addresses(grads), lists.sizes(grads)
+    chunks, found = lists.chunks_of(sizes, loops.CHUNK), list[Any]()
 
     def work(begin: int, end: int) -> None:
-        found.append(loops.beyond(addresses, sizes, chunks, kind, begin, end))
+        found.append(loops.beyond(places, sizes, chunks, kind, begin, end))
 
     lists.run(work, chunks, loops.CHUNK)
+    return not any(found)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rung.kernels import lmd
+from rung.kernels.cpu import lists as lists_of
 from rung.kernels.cpu import lmd_loops as loops
 from rung.kernels.cpu import lmd_steps as steps
 from rung.kernels.cpu import threads
@@ -119,23 +120,16 @@ class _Walk:
     ) -> None:
         filled = [tensors for tensors in lists if tensors]
         self.count = len(starts)
-        sizes = [t.numel() for t in filled[0]] if filled else []
+        self.sizes = lists_of.sizes(filled[0] if filled else ())
         for tensors in filled:
-            # The loops trust the lengths: a shorter tensor would be written past its end.
-            for tensor, size, place in zip(tensors, sizes, range(self.count), strict=True):
-                if tensor.numel() != size:
-                    raise ValueError(
-                        f"all tensors of a weight must be of one length; got {tensor.numel()} and "
-                        f"{size} at place {place} of the lists. Give each its own state."
-                    )
+            _require_lengths(lists_of.sizes(tensors), self.sizes[: self.count])
         # Kept: addresses alone would not keep the tensors.
         self.lists, self.columns = lists, columns
         self.addresses = np.zeros((self.count, 8), np.int64)
         for column, tensors in enumerate(lists):
             if tensors:
-                self.addresses[:, column] = [t.data_ptr() for t in tensors]
-        self.sizes = np.array(sizes, np.int64)
-        self.names = _names(keys, starts, sample, sizes)
+                self.addresses[:, column] = lists_of.addresses(tensors)
+        self.names = _names(keys, starts, sample, self.sizes)
         groups = -(-self.sizes // _GROUP)
         self.firsts = np.concatenate((np.zeros(1, np.int64), np.cumsum(groups)))
 
@@ -177,12 +171,32 @@ class _Walk:
         return inverse
 
 
-def _names(keys: Tensor | None, starts: Sequence[int], sample: int, sizes: list[int]) -> Any:
+def _require_lengths(sizes: Any, expected: Any) -> None:
+    """The loops trust the lengths: a shorter tensor would be written past its end."""
+    if sizes.shape != expected.shape:
+        raise ValueError(
+            f"all lists must be of one length; got {sizes.size} and {expected.size} tensors. Give "
+            "each weight its own state."
+        )
+    if (sizes != expected).any():
+        place = int((sizes != expected).argmax())
+        raise ValueError(
+            f"all tensors of a weight must be of one length; got {sizes[place]} and "
+            f"{expected[place]} at place {place} of the lists. Give each its own state."
+        )
+
+
+def _names(keys: Tensor | None, starts: Sequence[int], sample: int, sizes: Any) -> Any:
     """Key, start, step, sample and the rounding's key of each tensor."""
     names = np.zeros((len(starts), 5), np.int64)
     if keys is not None and len(starts):
         names[:, [0, 2, 4]] = keys.detach().numpy()
         names[:, 1], names[:, 3] = starts, sample
-        for start, size, step in zip(starts, sizes, names[:, 2].tolist(), strict=True):
-            check_range(start, size, sample, step)
+        # All are in range if the smallest and the largest are.
+        begins, steps = names[:, 1], names[:, 2]
+        for place, step in (
+            (begins.argmin(), steps.min()),
+            ((begins + sizes).argmax(), steps.max()),
+        ):
+            check_range(int(begins[place]), int(sizes[place]), sample, int(step))
     return names.view(np.uint64)

@@ -27,22 +27,18 @@ def step(
     grads, flat = lists.dense(grads), lists.dense(weights)
     inverses, old, new = moments.rescale(stored, scales, grads, numbers)
     factor = -factors(steps, numbers) if maximize else factors(steps, numbers)
-    every_key = [int(key) for key in keys] or [0] * len(weights)
-    rows = zip(flat, grads, stored, every_key, steps.tolist(), strict=True)
-    places = np.array(
-        [
-            (w.data_ptr(), g.data_ptr(), v.data_ptr(), k, w.numel(), int(t))
-            for w, g, v, k, t in rows
-        ],
-        np.int64,
-    )
+    places = np.empty((len(weights), 6), np.int64)
+    for column, tensors in ((loops.WEIGHT, flat), (loops.GRAD, grads), (loops.MOMENT, stored)):
+        places[:, column] = lists.addresses(tensors)
+    places[:, loops.KEY] = lists.integers(keys) if keys else 0
+    places[:, loops.COUNT], places[:, loops.STEP] = lists.sizes(flat), steps.numpy()
     floats = np.empty((len(weights), 9), np.float32)
     floats[:] = (beta, 1 - beta, 1, 1, 0, clip, decay, -lr / math.log(2), math.inf)
     floats[:, loops.SCALE], floats[:, loops.INVERSE] = old, inverses
     floats[:, loops.FACTOR] = factor.numpy()
     if lr != 0:  # such a step must not even clamp
         floats[:, loops.BOUND] = torch.stack(bounds).numpy()
-    kinds = [(g.dtype, v.dtype) for g, v in zip(grads, stored, strict=True)]
+    kinds = list(zip(*map(lists.dtypes, (grads, stored)), strict=True))
     for kind, members in lists.by(kinds).items():
         noisy = 1 if kind[1] != torch.float32 else None
         part = (places[members], floats[members], loops.COUNT)

@@ -47,7 +47,7 @@ def run(
     scratch: int,
 ) -> None:
     """Run a step's loop over all chunks of its tensors; `count` is the column of elements."""
-    chunks = lists.chunks_of(places[:, count].tolist(), CHUNK)
+    chunks = lists.chunks_of(places[:, count], CHUNK)
     likes = tuple(LIKES[dtype] for dtype in dtypes)
 
     def work(begin: int, end: int) -> None:

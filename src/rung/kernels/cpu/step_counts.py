@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rung.kernels.cpu import lists
 from rung.kernels.cpu.jit import jit
 from rung.kernels.cpu.simd import pointer
 
@@ -14,7 +15,7 @@ from rung.kernels.cpu.simd import pointer
 def advance(steps: list[Tensor]) -> Tensor:
     """`step_counts.reference`."""
     counts = np.empty(len(steps), np.float32)
-    _advance(np.array([step.data_ptr() for step in steps], np.int64), counts)
+    _advance(lists.addresses(steps), counts)
     return torch.from_numpy(counts)
 
 
