@@ -116,7 +116,7 @@ def test_the_additive_side_is_exactly_torchs_adamw():
     split = split_parameters(two)
     apart = [
         Madam(split.multiplicative),
-        torch.optim.AdamW(split.additive, lr=0.002, weight_decay=0.01),
+        torch.optim.AdamW(split.additive, lr=0.002, weight_decay=0.01, fused=True),
     ]
     x = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(10):
@@ -129,6 +129,58 @@ def test_the_additive_side_is_exactly_torchs_adamw():
         assert torch.equal(a, b)
     assert [group["algorithm"] for group in together.param_groups] == ["madam", "adamw"]
     assert "beta" not in together.param_groups[1]
+
+
+ADDITIVE = {
+    "plain": lambda p: p,
+    "float64": lambda p: p.double(),
+    "half": lambda p: p.bfloat16(),
+    "empty": lambda p: p[:0],
+    "strided": lambda p: p.repeat(2, 1).t()[:, 0],
+}
+
+
+@pytest.mark.parametrize("kinds", [["plain"], ["float64"], ["plain", "half", "strided", "empty"]])
+@pytest.mark.parametrize("options", [{}, {"foreach": False}, {"foreach": True}, {"capturable": 1}])
+def test_whatever_the_additive_side_is_it_is_trained_as_by_adamw(kinds, options):
+    def params():
+        torch.manual_seed(0)
+        made = [ADDITIVE[kind](torch.randn(37)) for kind in kinds]
+        return [nn.Parameter(p) for p in (*made, torch.randn(5, 3))]
+
+    def step(optimizer, own, i):
+        for k, p in enumerate(own):
+            generator = torch.Generator().manual_seed(10 * i + k)
+            p.grad = torch.randn(p.shape, generator=generator).to(p.dtype)
+        own[-1].grad = own[-1].grad.t().contiguous().t()
+        optimizer.step()
+
+    ours, theirs = params(), params()
+    numbers = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.9)}
+    optimizer = Madam([{"params": ours, "algorithm": "adamw", **numbers, **options}])
+    other = torch.optim.AdamW(theirs, **numbers, foreach=False)
+    for i in range(4):
+        step(optimizer, ours, i)
+        step(other, theirs, i)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+        assert optimizer.state[a]["step"] == 4
+        assert optimizer.state[a].keys() == other.state[b].keys()
+        torch.testing.assert_close(optimizer.state[a]["exp_avg_sq"], other.state[b]["exp_avg_sq"])
+
+
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
+def test_an_additive_moment_of_another_shape_is_refused_before_anything_is_written(name):
+    weight, biases = nn.Parameter(torch.ones(3)), [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizer = Madam([{"params": [weight]}, {"params": biases, "algorithm": "adamw"}])
+    for param in (weight, *biases):
+        param.grad = torch.ones(3)
+    optimizer.state[biases[1]][name] = torch.zeros(2)
+    message = rf"parameter 1 of group 1 has shape \(3,\), and its state '{name}' .* got \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+    assert all(torch.equal(param, torch.ones(3)) for param in (weight, *biases))
+    assert not any(optimizer.state[param]["step"] for param in (weight, *biases))
 
 
 def test_both_optimizers_learn_a_real_network_with_a_split():

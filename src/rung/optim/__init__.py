@@ -2,7 +2,7 @@
 
 from rung.kernels.coded_madam import bbit_madam_update, lns_madam_update
 from rung.kernels.madam import madam_update, normalized_gradient
-from rung.optim._base import state_bytes
+from rung.optim._checkpoints import state_bytes
 from rung.optim._lmd_rule import default_lr
 from rung.optim.bbit_madam import BBitMadam
 from rung.optim.lmd import LMD

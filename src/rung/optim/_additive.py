@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from rung.kernels import fits, step_counts
+from rung.kernels.dispatch import plain
+from rung.optim._work import Work
+from rung.optim._write import undone_unless
 from rung.tensor.coded import CodedTensor
 
 DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
@@ -45,31 +49,41 @@ def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> N
     state["exp_avg_sq"] = torch.zeros_like(param, memory_format=torch.preserve_format)
 
 
-def step(states: Any, group: dict[str, Any], params: list[Tensor], finite: Tensor | None) -> None:
-    """One AdamW step; where `finite` is given, undone on the device unless it is true."""
+def step(work: Work, finite: Tensor | None) -> None:
+    """One AdamW step; where `finite` is given, undone on the device unless it is true.
+
+    Args:
+        work: Of a group of AdamW's, as `require_fit` leaves it.
+        finite: 0-d bool, or None.
+    """
+    group, params, grads, states = work
     if not params:
         return
-    kept = (
-        [(t, t.clone()) for p in params for t in (p, *states[p].values())]
-        if finite is not None
-        else []
-    )
-    adamw(
-        params,
-        [param.grad for param in params],  # type: ignore[misc]
-        [states[param]["exp_avg"] for param in params],
-        [states[param]["exp_avg_sq"] for param in params],
-        [],
-        [states[param]["step"] for param in params],
-        foreach=group["foreach"],
-        capturable=group["capturable"] and params[0].device.type != "cpu",
-        amsgrad=False,
-        beta1=group["betas"][0],
-        beta2=group["betas"][1],
-        lr=group["lr"],
-        weight_decay=group["weight_decay"],
-        eps=group["eps"],
-        maximize=group["maximize"],
-    )
-    for tensor, before in kept:
-        tensor.copy_(torch.where(finite, tensor, before))  # type: ignore[arg-type]
+    means, squares = [state["exp_avg"] for state in states], [s["exp_avg_sq"] for s in states]
+    steps = [state["step"] for state in states]
+    written = () if finite is None else (*params, *means, *squares, *steps)
+    with undone_unless(finite, written):
+        numbers: dict[str, Any] = {
+            "beta1": group["betas"][0],
+            "beta2": group["betas"][1],
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+            "eps": group["eps"],
+            "maximize": group["maximize"],
+            "amsgrad": False,
+        }
+        if not group["foreach"] and _fuses(numbers, params, grads, means, squares):
+            # As adamw(fused=True), which counts each tensor's step by a call of its own.
+            step_counts.advance(steps)
+            torch._fused_adamw_(params, grads, means, squares, [], steps, **numbers)
+            return
+        numbers["capturable"] = group["capturable"] and params[0].device.type != "cpu"
+        adamw(params, grads, means, squares, [], steps, foreach=group["foreach"], **numbers)
+
+
+def _fuses(numbers: dict[str, Any], *lists: list[Tensor]) -> bool:
+    """Whether torch's one call for a whole list on the CPU takes it, which looks at no layout."""
+    if not plain(lists):
+        return False
+    host = all(not isinstance(x, Tensor) or x.device.type == "cpu" for x in numbers.values())
+    return host and fits.dense_floats(*lists)

@@ -1,4 +1,4 @@
-"""What all of Rung's optimizers share: groups, checks, the loop, checkpoints. No formula."""
+"""What all of Rung's optimizers share: groups, and the loop. No formula."""
 
 import warnings
 from abc import abstractmethod
@@ -7,25 +7,21 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from rung.kernels import finite
 from rung.optim import _additive
+from rung.optim._checkpoints import CheckpointedOptimizer
+from rung.optim._checks import ADDITIVE, Group, check_choice, check_range, describe
 from rung.optim._moment import MOMENTS
+from rung.optim._work import Work, all_finite, require_fit
 from rung.optim.split import ParameterSplit
 
-Group = dict[str, Any]
-ADDITIVE = "adamw"
 
-
-class MultiplicativeOptimizer(Optimizer):
+class MultiplicativeOptimizer(CheckpointedOptimizer):
     """Interface of the multiplicative optimizers; use a leaf class.
 
     A leaf gives `algorithm`, `_init_state` and `_step_group`. Hyper-parameters live in the groups
     and tensors in the state, nothing on ``self``, so that copies and checkpoints lose nothing.
     """
-
-    algorithm: str
 
     def __init__(
         self,
@@ -59,7 +55,7 @@ class MultiplicativeOptimizer(Optimizer):
         """Make a parameter's state, or refuse the parameter."""
 
     @abstractmethod
-    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
+    def _step_group(self, work: Work, finite: Tensor | None) -> None:
         """Update parameters that have gradients; where `finite` is given, only if it is true."""
 
     def _prepare(self) -> None:  # noqa: B027
@@ -180,11 +176,11 @@ class MultiplicativeOptimizer(Optimizer):
         return loss
 
     def _step(self) -> None:
-        work = self._parameters_with_gradients()
-        grads = [p.grad for _, params in work for p in params if p.grad is not None]
+        every = self._parameters_with_gradients()
+        grads = [grad for work in every for grad in work.grads]
         if not grads or self._only_materialises(grads):
             return
-        capturable = any(group["capturable"] for group, _ in work)
+        capturable = any(work.group["capturable"] for work in every)
         trusted = all(group["on_nonfinite"] == "trust" for group in self.param_groups)
         sound = None if trusted else all_finite(grads)
         if sound is not None and not capturable:
@@ -193,47 +189,37 @@ class MultiplicativeOptimizer(Optimizer):
                 return
             sound = None
         self._prepare()
-        self._require_fit(work)
+        for index, work in enumerate(every):
+            require_fit(work, index)
         if sound is not None:
             for group in self.param_groups:
                 group["skipped_steps"] = group["skipped_steps"] + ~sound
-        for group, params in work:
-            if group["algorithm"] == ADDITIVE:
-                _additive.step(self.state, group, params, sound)
+        for work in every:
+            if work.group["algorithm"] == ADDITIVE:
+                _additive.step(work, sound)
             else:
-                self._step_group(group, params, sound)
+                self._step_group(work, sound)
 
-    def _require_fit(self, work: list[tuple[Group, list[Tensor]]]) -> None:
-        """Refuse a moment of another shape before anything is written.
-
-        torch's load_state_dict doesn't look at shapes, and neither do the loops.
-        """
-        for index, (group, params) in enumerate(work):
-            for position, param in enumerate(params):
-                moment = self.state[param].get("exp_avg_sq")
-                if moment is not None and moment.shape != param.shape:
-                    raise ValueError(
-                        f"{describe(group, index, position)} has shape {tuple(param.shape)}, and "
-                        f"its state 'exp_avg_sq' must have it too; got {tuple(moment.shape)}. Load "
-                        "the state of this model, or make the optimizer anew."
-                    )
-
-    def _parameters_with_gradients(self) -> list[tuple[Group, list[Tensor]]]:
-        work = []
+    def _parameters_with_gradients(self) -> list[Work]:
+        every, states, strided = [], self.state, torch.strided
         for index, group in enumerate(self.param_groups):
-            params = []
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
             for position, param in enumerate(group["params"]):
-                if param.grad is None:
+                grad = param.grad
+                if grad is None:
                     continue
-                if param.grad.layout != torch.strided:
+                if grad.layout is not strided:
                     raise RuntimeError(
                         f"{describe(group, index, position)} has a sparse gradient, which is "
                         "not supported. Make its layer return dense ones (sparse=False)."
                     )
-                self._ensure_state(group, index, position)
+                if param not in states:
+                    self._ensure_state(group, index, position)
                 params.append(param)
-            work.append((group, params))
-        return work
+                grads.append(grad)
+            every.append(Work(group, params, grads, [states[param] for param in params]))
+        return every
 
     def _only_materialises(self, grads: list[Tensor]) -> bool:
         """Distributed checkpointing makes state exist by a step with lr 0 and zero gradients."""
@@ -263,90 +249,3 @@ class MultiplicativeOptimizer(Optimizer):
     def skipped_steps(self) -> int:
         """Steps left out because a gradient was not finite."""
         return max((int(group["skipped_steps"]) for group in self.param_groups), default=0)
-
-    # -- checkpoints -------------------------------------------------------------------------
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            if group.get("algorithm", self.algorithm) != ADDITIVE:
-                for key, value in self.defaults.items():
-                    group.setdefault(key, value)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, with every state tensor in the dtype in which it was saved.
-
-        torch casts floating and integer state to the parameter's dtype: a bfloat16 moment comes
-        back as float32, an integer code of 4095 in a bfloat16 model as 4096
-        (github.com/pytorch/pytorch/issues/43706).
-
-        Raises:
-            ValueError: The state is of another algorithm, or its groups don't fit.
-        """
-        ours = [group["algorithm"] for group in self.param_groups]
-        theirs = [group.get("algorithm") for group in state_dict["param_groups"]]
-        if len(ours) == len(theirs) and ours != theirs:
-            raise ValueError(
-                f"The state must be of the same algorithms, group by group: {ours}; got {theirs}. "
-                "Load it into the optimizer that wrote it."
-            )
-        final: dict[str, Any] = {}
-        # Last of the pre-hooks and first of the post-hooks: users' hooks see what they expect.
-        before = self.register_load_state_dict_pre_hook(lambda _, loaded: final.update(loaded))
-        after = self.register_load_state_dict_post_hook(
-            lambda _: self._restore_dtypes(final), prepend=True
-        )
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            before.remove()
-            after.remove()
-
-    def _restore_dtypes(self, loaded: dict[str, Any]) -> None:
-        ids = [index for group in loaded["param_groups"] for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in zip(ids, params, strict=True):
-            for key, value in loaded["state"].get(index, {}).items():
-                if isinstance(value, Tensor):
-                    # torch has put a step counter where it belongs, but may share it with the file.
-                    device = self.state[param][key].device if key == "step" else param.device
-                    self.state[param][key] = value.detach().to(device, copy=True)
-
-
-def all_finite(grads: list[Tensor]) -> Tensor:
-    """0-d bool on the first gradient's device; one pass, no copies."""
-    filled = [grad for grad in grads if grad.numel()]
-    if not filled:
-        return torch.ones((), dtype=torch.bool)
-    return finite.all_finite(filled)  # type: ignore[no-any-return]
-
-
-def describe(group: Group, index: int, position: int) -> str:
-    """Name of a parameter for messages: its own if the group knows it, else its place."""
-    place = f"parameter {position} of group {index}"
-    if "param_names" in group:
-        return f"{place} ('{group['param_names'][position]}')"
-    return place
-
-
-def check_range(name: str, value: Any, holds: Any, valid: str) -> None:
-    """Refuse a hyper-parameter outside its range (NaN fails every comparison)."""
-    if not bool(holds):
-        raise ValueError(f"`{name}` must be {valid}; got {name}={value}.")
-
-
-def check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
-    """Refuse an unknown choice and list the valid ones."""
-    if value not in valid:
-        choices = ", ".join(repr(choice) for choice in valid)
-        raise ValueError(f"`{name}` must be one of {choices}; got {name}={value!r}.")
-
-
-def state_bytes(optimizer: Optimizer) -> int:
-    """Bytes of all tensors in an optimizer's state, step counters included."""
-    return sum(
-        value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor)
-    )

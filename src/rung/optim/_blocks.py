@@ -9,13 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rung.optim._base import (
-    ADDITIVE,
-    Group,
-    MultiplicativeOptimizer,
-    check_choice,
-    check_range,
-)
+from rung.optim._base import MultiplicativeOptimizer
+from rung.optim._checks import ADDITIVE, Group, check_choice, check_range
 
 POINTS = ("mean", "median")
 

@@ -3,7 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from rung.formats import LNS, name_of
 from rung.kernels import coded_madam as kernel
 from rung.kernels.madam import Scalar
 from rung.optim import _additive
-from rung.optim._base import Group, MultiplicativeOptimizer, check_choice
+from rung.optim._base import MultiplicativeOptimizer
+from rung.optim._checks import Group, check_choice
 from rung.optim._moment import init_moment
 from rung.optim._moment import scales as moment_scales
+from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
 
@@ -144,32 +146,31 @@ class CodedOptimizer(MultiplicativeOptimizer):
 
     # -- the step ----------------------------------------------------------------------------
 
-    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        self._warn_of_stalling(group, stacklevel=7)
-        buckets: dict[Any, list[CodedTensor]] = {}
-        for index, param in enumerate(params):
-            assert isinstance(param, CodedTensor)
-            # Undoing a step takes copies of what it writes: one parameter's at a time.
-            buckets.setdefault(param.device if finite is None else index, []).append(param)
-        for bucket in buckets.values():
-            self._step_bucket(group, bucket, finite)
+    def _step_group(self, work: Work, finite: Tensor | None) -> None:
+        self._warn_of_stalling(work.group, stacklevel=7)
+        # Undoing a step takes copies of what it writes: one parameter's at a time.
+        one_call, params = finite is None, work.params
+        kinds = [p.device for p in params] if one_call else list(range(len(params)))
+        for part in work.divide(kinds):
+            self._step_part(part, finite)
         if params:
             # Autograd must see that weights changed: it watches the outside, codes are inside.
             torch.autograd.graph.increment_version(params)
 
-    def _step_bucket(self, group: Group, params: list[CodedTensor], finite: Tensor | None) -> None:
+    def _step_part(self, work: Work, finite: Tensor | None) -> None:
         """Parameters of one device, in one call."""
-        states, formats = [self.state[param] for param in params], [p.format for p in params]
+        group, params, grads, states = work
+        coded = cast("list[CodedTensor]", params)
         moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
-        codes = [param.codes for param in params]
+        codes, formats = [param.codes for param in coded], [param.format for param in coded]
         with undone_unless(finite, [*codes, *moments, *scales]):
             kernel.step(
                 codes,
                 moments,
                 scales,
-                [param.grad for param in params],
-                [param.signs for param in params],
-                [param.key for param in params],
+                grads,
+                [param.signs for param in coded],
+                [param.key for param in coded],
                 advance_all([state["step"] for state in states], finite),
                 numbers(group["beta"], group["clip"], group["weight_decay"]),
                 numbers(*(self._rungs_per_update(fmt, group["lr"]) for fmt in formats)),

@@ -10,8 +10,8 @@ from torch import Tensor
 from rung import formats
 from rung.formats import LNS, Format
 from rung.kernels.lmd import PRIORS
-from rung.optim._base import ADDITIVE, Group, check_choice, check_range
 from rung.optim._blocks import POINTS
+from rung.optim._checks import ADDITIVE, Group, check_choice, check_range
 from rung.optim._lmd_storage import MEDIANS, MOMENTA, STORAGES
 
 OPTIONS = (

@@ -12,11 +12,11 @@ from rung.formats import MX, FixedPoint, Minifloat
 from rung.kernels import lmd_lists as kernel
 from rung.kernels.lmd import Noise, parts, point_factor
 from rung.optim import _lmd_checks as checks
-from rung.optim._base import Group
 from rung.optim._blocks import Draw
+from rung.optim._checks import Group
 from rung.optim._lmd_storage import ROUNDING, State, storage_of
 from rung.optim._ranks import rank
-from rung.optim._write import working_gradient
+from rung.optim._write import advance_all, working_gradient
 
 Sums = tuple[Tensor, Tensor]
 States = Mapping[Tensor, State]
@@ -30,6 +30,8 @@ FASTEST = 0.2
 _NEWEST_IN_UPDATE = 2.5
 
 DEFAULT_LR = 0.02
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 # Of the variance that ln m of a weight has whose gradient is noise: at most ln 2 times this.
 _REACH_PER_REGULARIZATION = 3.0
@@ -164,7 +166,7 @@ def step(group: Group, params: list[Tensor], states: States, sums: Mapping[Tenso
     for batch in _batches(group, params, sums):
         own = [states[param] for param in batch]
         _step_batch(group, batch, own, [sums[param] for param in batch if param in sums])
-        torch._foreach_add_([state["step"] for state in own], 1)
+        advance_all([state["step"] for state in own], None)
     if group["parts_format"] is not None or not storage_of(group["state"]).plain:
         # What is stored, not what was about to be.
         write_point(group, params, states, group["evaluate"])
@@ -184,8 +186,9 @@ def _step_batch(group: Group, batch: list[Tensor], own: list[State], sums: list[
             [0] * len(batch), 0, numbers_of(group, own), group["prior"], group["entropy"],
             group["update"], group["evaluate"],
         )  # fmt: skip
-    for state, opened in zip(own, vectors, strict=True):
-        storage.close(state, opened, int(state["step"]))
+    if not storage.plain:
+        for state, opened in zip(own, vectors, strict=True):
+            storage.close(state, opened, int(state["step"]))
 
 
 def _batches(
@@ -208,7 +211,7 @@ def _batches(
 def _direct(param: Tensor) -> bool:
     """Whether a parameter's own memory takes the weights."""
     good = param.dtype in (torch.float32, torch.float64) and param.is_contiguous()
-    return good and type(param.data) is Tensor
+    return good and (type(param) in _PLAIN or type(param.data) is Tensor)
 
 
 def _as_it_is(group: Group, param: Tensor) -> bool:

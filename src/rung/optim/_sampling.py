@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.optim._base import Group, all_finite, check_range
 from rung.optim._blocks import BlockOptimizer, Draw, mark_of
+from rung.optim._checks import Group, check_range
 from rung.optim._ranks import average_over_ranks, on_any_rank, several
+from rung.optim._work import all_finite
 
 
 class SamplingOptimizer(BlockOptimizer):

@@ -1,6 +1,6 @@
 """What a step reads and writes besides its formula: step counts, gradients, weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ def numbers(*values: Scalar) -> Tensor:
 
 
 @contextmanager
-def undone_unless(finite: Tensor | None, written: list[Tensor]) -> Iterator[None]:
+def undone_unless(finite: Tensor | None, written: Iterable[Tensor]) -> Iterator[None]:
     """Restore tensors after the block on their device, unless a 0-d bool (None: yes) is true."""
     kept = [] if finite is None else [(tensor, tensor.clone()) for tensor in written]
     yield

@@ -11,10 +11,11 @@ from rung.kernels.philox import key_from_seed
 from rung.optim import _additive
 from rung.optim import _lmd_checks as checks
 from rung.optim import _lmd_rule as rule
-from rung.optim._base import Group, check_range
 from rung.optim._blocks import Draw
+from rung.optim._checks import Group, check_range
 from rung.optim._lmd_storage import storage_of
 from rung.optim._sampling import SamplingOptimizer
+from rung.optim._work import Work
 from rung.tensor.coded import CodedTensor
 
 
@@ -204,9 +205,9 @@ class LMD(SamplingOptimizer):
 
     # -- the step ----------------------------------------------------------------------------
 
-    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        params = [param for param in params if param.numel()]
-        rule.step(group, params, self.state, self._sums)
+    def _step_group(self, work: Work, finite: Tensor | None) -> None:
+        params = [param for param in work.params if param.numel()]
+        rule.step(work.group, params, self.state, self._sums)
         for param in params:
             self._mark_written(param)
 

@@ -11,10 +11,12 @@ from rung.kernels import madam as kernel
 from rung.kernels.madam import Scalar
 from rung.kernels.philox import key_from_seed
 from rung.optim import _additive
-from rung.optim._base import Group, MultiplicativeOptimizer, check_range
+from rung.optim._base import MultiplicativeOptimizer
+from rung.optim._checks import Group, check_range
 from rung.optim._foreach import madam_update_foreach
 from rung.optim._moment import init_moment
 from rung.optim._moment import scales as moment_scales
+from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
 
@@ -144,36 +146,37 @@ class Madam(MultiplicativeOptimizer):
             state["key"] = torch.tensor(key_from_seed(group["seed"], name), device=param.device)
         init_moment(state, param, group["state"])
 
-    def _step_group(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        fused = [p.device.type == "cpu" and p.dtype == torch.float32 for p in params]
-        if group["foreach"] and not all(fused):
-            madam_update_foreach(self.state, group, params, finite)
-            return
-        buckets: dict[Any, list[Tensor]] = {}
-        for index, param in enumerate(params):
-            # Undoing a step takes copies of what it writes: one parameter's at a time.
-            place = (param.device, param.dtype) if finite is None else index
-            buckets.setdefault(place, []).append(param)
-        for bucket in buckets.values():
-            self._step_bucket(group, bucket, finite)
+    def _step_group(self, work: Work, finite: Tensor | None) -> None:
+        params = work.params
+        if work.group["foreach"]:
+            fused = [p.device.type == "cpu" and p.dtype == torch.float32 for p in params]
+            if not all(fused):
+                madam_update_foreach(self.state, work.group, params, finite)
+                return
+        # Undoing a step takes copies of what it writes: one parameter's at a time.
+        one_call = finite is None
+        kinds = [(p.device, p.dtype) for p in params] if one_call else list(range(len(params)))
+        for part in work.divide(kinds):
+            _step_part(part, finite)
 
-    def _step_bucket(self, group: Group, params: list[Tensor], finite: Tensor | None) -> None:
-        """Parameters of one device and dtype, in one call."""
-        states = [self.state[param] for param in params]
-        moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
-        with undone_unless(finite, [*params, *moments, *scales]):
-            kernel.step(
-                [param.detach() for param in params],
-                moments,
-                scales,
-                [param.grad for param in params],
-                [state["max_weight"] for state in states],
-                [state["key"] for state in states if "key" in state],
-                advance_all([state["step"] for state in states], finite),
-                numbers(group["beta"], group["clip"], group["weight_decay"], group["lr"]),
-                group["maximize"],
-            )
-        torch.autograd.graph.increment_version(params)
+
+def _step_part(work: Work, finite: Tensor | None) -> None:
+    """Parameters of one device and dtype, in one call."""
+    group, params, grads, states = work
+    moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
+    with undone_unless(finite, [*params, *moments, *scales]):
+        kernel.step(
+            [param.detach() for param in params],
+            moments,
+            scales,
+            grads,
+            [state["max_weight"] for state in states],
+            [state["key"] for state in states if "key" in state],
+            advance_all([state["step"] for state in states], finite),
+            numbers(group["beta"], group["clip"], group["weight_decay"], group["lr"]),
+            group["maximize"],
+        )
+    torch.autograd.graph.increment_version(params)
 
 
 def _require_trainable(param: Tensor, scale: Tensor, name: str) -> None:

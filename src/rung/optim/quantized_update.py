@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from rung.formats import LNS, CounterSource, Format, Ladder, get
 from rung.formats.grouping import groups_of
 from rung.formats.scaling import largest_magnitude
-from rung.optim._base import check_choice, describe
+from rung.optim._checks import check_choice, describe
 from rung.tensor.coded import CodedTensor
 
 _STEPS = "rounded_steps"
