@@ -9,8 +9,10 @@ from torch.optim.adamw import adamw
 
 from rung.kernels import fits, step_counts
 from rung.kernels.dispatch import plain
+from rung.optim._checks import ADDITIVE, Group
 from rung.optim._work import Work
 from rung.optim._write import undone_unless
+from rung.optim.split import ParameterSplit
 from rung.tensor.coded import CodedTensor
 
 DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
@@ -30,6 +32,19 @@ def complete(group: dict[str, Any], drop: Iterable[str]) -> None:
         if key not in _KEYS:
             group.pop(key, None)
     check(group)
+
+
+def groups_of(split: ParameterSplit, additive: dict[str, Any]) -> list[Group]:
+    """A group for each side of a split that has parameters; `additive` is AdamW's."""
+    multiplicative_names, additive_names = split.names
+    groups: list[Group] = []
+    if split.multiplicative:
+        named = list(zip(multiplicative_names, split.multiplicative, strict=True))
+        groups.append({"params": named})
+    if split.additive:
+        named = list(zip(additive_names, split.additive, strict=True))
+        groups.append({"params": named, "algorithm": ADDITIVE, **additive})
+    return groups
 
 
 def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:

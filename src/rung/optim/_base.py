@@ -33,20 +33,8 @@ class MultiplicativeOptimizer(CheckpointedOptimizer):
         self._check_group(defaults)
         _additive.check(additive)
         if isinstance(params, ParameterSplit):
-            params = self._groups_of(params, additive)
+            params = _additive.groups_of(params, additive)
         super().__init__(params, defaults)
-
-    @staticmethod
-    def _groups_of(split: ParameterSplit, additive: dict[str, Any]) -> list[Group]:
-        multiplicative_names, additive_names = split.names
-        groups: list[Group] = []
-        if split.multiplicative:
-            named = list(zip(multiplicative_names, split.multiplicative, strict=True))
-            groups.append({"params": named})
-        if split.additive:
-            named = list(zip(additive_names, split.additive, strict=True))
-            groups.append({"params": named, "algorithm": ADDITIVE, **additive})
-        return groups
 
     # -- for leaves --------------------------------------------------------------------------
 
@@ -201,7 +189,7 @@ class MultiplicativeOptimizer(CheckpointedOptimizer):
                 self._step_group(work, sound)
 
     def _parameters_with_gradients(self) -> list[Work]:
-        every, states, strided = [], self.state, torch.strided
+        every, strided = [], torch.strided
         for index, group in enumerate(self.param_groups):
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -214,12 +202,22 @@ class MultiplicativeOptimizer(CheckpointedOptimizer):
                         f"{describe(group, index, position)} has a sparse gradient, which is "
                         "not supported. Make its layer return dense ones (sparse=False)."
                     )
-                if param not in states:
-                    self._ensure_state(group, index, position)
                 params.append(param)
                 grads.append(grad)
-            every.append(Work(group, params, grads, [states[param] for param in params]))
+            every.append(Work(group, params, grads, self._states_of(index, params)))
         return every
+
+    def _states_of(self, index: int, params: list[Tensor]) -> list[dict[str, Any]]:
+        """States of parameters of a group; those that it lacks are made."""
+        # One look each: a tensor's hash is a function in Python.
+        found: list[Any] = [self.state.get(param) for param in params]
+        if None not in found:
+            return found
+        group = self.param_groups[index]
+        for position, param in enumerate(group["params"]):
+            if param.grad is not None:
+                self._ensure_state(group, index, position)
+        return [self.state[param] for param in params]
 
     def _only_materialises(self, grads: list[Tensor]) -> bool:
         """Distributed checkpointing makes state exist by a step with lr 0 and zero gradients."""
