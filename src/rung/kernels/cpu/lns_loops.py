@@ -176,7 +176,8 @@ def _sixteen_of(find_steps: Any, find_power: Any) -> Any:
         slow = q < safe
         if draws is None:
             slow = slow | ((far >= splat(_i32(-NEAR))) & (far <= splat(NEAR)))
-        steps = select(m >= boundary, steps + splat(_i32(1)), steps)
+        # The next rung from the boundary on: the sign of the distance is 0 or -1.
+        steps = steps + splat(_i32(1)) + (far >> splat(_i32(31)))
         if draws is not None:
             steps, value = move(sizes, uniforms(draws), steps, octave, fixed, factor)
         elif coded is None:
