@@ -21,7 +21,7 @@ _KINDS = {
     torch.int16: (np.int16(0), 1),
 }
 # Results beyond this many elements are out of the cache before anyone reads them.
-_STREAMED = 2**22
+_STREAMED, _STREAMED_DECODED = 2**20, 2**22
 _LARGE = 2**20
 # Shorter groups keep the processor from writing whole lines past the caches.
 _LONG = 1024
@@ -191,7 +191,7 @@ def decode_groups(
         return out
     flat = codes.contiguous()
     rows, length, scales = _scale_rows(codes.shape, scale, block)
-    streamed = size >= _STREAMED and out.data_ptr() % 64 == 0 and (scales.numel() == 1)
+    streamed = size >= _STREAMED_DECODED and out.data_ptr() % 64 == 0 and (scales.numel() == 1)
     numbers = (size, length, min(block or length, length), rows, int(streamed))
     addresses = (flat.data_ptr(), scales.data_ptr(), out.data_ptr())
     kind = _KINDS[codes.dtype][0]
