@@ -45,14 +45,13 @@ def straight_through(
     if forward is None and not coded and (backward is None or not _recorded(x)):
         return x
     # Under torch.func's transforms autograd's function is what reaches the plain tensors.
-    transformed = (
-        not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is not None
-    )
+    compiling = torch.compiler.is_compiling()
+    transformed = not compiling and torch._C._functorch.peek_interpreter_stack() is not None
     if not _recorded(x) and not transformed:
         return _forward(x, forward, channel_axis, block_dim, source)
     arguments = (x, forward, backward, channel_axis, block_dim, source, product_grad)
-    result: Tensor = _StraightThrough.apply(*arguments)  # type: ignore[no-untyped-call]
+    function = _Transformable if transformed or compiling else _StraightThrough
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -92,6 +91,23 @@ def _forward(
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
+    def forward(ctx: FunctionCtx, *inputs: Any) -> Tensor:
+        _remember(ctx, inputs)
+        return _forward(inputs[0], inputs[1], *inputs[3:6])
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor | None) -> tuple[Any, ...]:
+        return _gradient(ctx, grads[0]), None, None, None, None, None, None
+
+
+class _Transformable(torch.autograd.Function):
+    """The same for torch.func and compilers.
+
+    Torch looks the signature of such a function up at each call, for as long as a weight's rounding
+    takes.
+    """
+
+    @staticmethod
     def forward(
         x: Tensor,
         forward: Quantizer | None,
@@ -105,23 +121,30 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.settings = inputs[2], inputs[3], inputs[4], inputs[6]  # type: ignore[attr-defined]
+        _remember(ctx, inputs)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor | None) -> tuple[Any, ...]:
-        quantizer, axis, block_dim, product_grad = ctx.settings  # type: ignore[attr-defined]
-        grad = grads[0]
-        if grad is not None and quantizer is not None:
-            if product_grad:
-                mark_result(grad, quantizer)
-            # Under create_graph the rounding is straight-through again.
-            grad = straight_through(grad, quantizer, None, axis, block_dim)
-        return grad, None, None, None, None, None, None
+        return _gradient(ctx, grads[0]), None, None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, *settings: Any) -> tuple[Tensor, int]:
         """Every example is rounded as if it were alone."""
         examples = x.unbind(in_dims[0])
-        rounded = [_StraightThrough.apply(one, *settings) for one in examples]  # type: ignore[no-untyped-call]
+        rounded = [_Transformable.apply(one, *settings) for one in examples]  # type: ignore[no-untyped-call]
         return torch.stack(rounded), 0
+
+
+def _remember(ctx: FunctionCtx, inputs: tuple[Any, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.settings = inputs[2], inputs[3], inputs[4], inputs[6]  # type: ignore[attr-defined]
+
+
+def _gradient(ctx: FunctionCtx, grad: Tensor | None) -> Tensor | None:
+    quantizer, axis, block_dim, product_grad = ctx.settings  # type: ignore[attr-defined]
+    if grad is not None and quantizer is not None:
+        if product_grad:
+            mark_result(grad, quantizer)
+        # Under create_graph the rounding is straight-through again.
+        grad = straight_through(grad, quantizer, None, axis, block_dim)
+    return grad
