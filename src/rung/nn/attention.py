@@ -77,9 +77,10 @@ def _masked_softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Ten
                 "into `attn_mask`."
             )
         # Added, as torch does: a masked copy would take a pass more here and two more backward.
+        # In place: nobody else has the scores, and they are the largest tensor here.
         bias = scores.new_full(scores.shape[-2:], -torch.inf).triu(1)
         # Every query sees the first key, so no row is empty.
-        return (scores + bias).softmax(-1)
+        return scores.add_(bias).softmax(-1)
     if mask is None:
         return scores.softmax(-1)
     masked = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
