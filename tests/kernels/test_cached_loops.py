@@ -14,7 +14,7 @@ import torch
 from kernels.test_madam_steps import assert_same_steps, coded_arguments, copied, madam_arguments
 from rung.formats import get
 from rung.kernels import coded_madam, lmd_lists, madam
-from rung.kernels.cpu import coded_madam_loops
+from rung.kernels.cpu import coded_madam_loops, ladder_loops, lns_loops
 
 for bits, in_codes, stochastic in ((8, False, True), (16, True, False)):
     arguments = coded_arguments(bits, in_codes, "bf16", False, [(5000,)], stochastic=stochastic)
@@ -36,8 +36,13 @@ lmd_lists.SAMPLE.reference(*lists, *call)
 assert torch.allclose(drawn, lists[0][0], rtol=1e-4, atol=1e-4)
 x = torch.linspace(-3, 3, 5000)
 for name in ("lns8", "ladder8", "mxfp6_e3m2"):
-    print(name, float(get(name).quantize(x).double().abs().sum()))
-print(len(coded_madam_loops.step.stats.cache_hits), "loaded")
+    for part in (x, x[:37].clone()):
+        print(name, float(get(name).quantize(part).double().abs().sum()))
+    if name != "mxfp6_e3m2":
+        rows = get(name).quantize(x.reshape(50, 100), axis=0)
+        print(name, float(rows.double().abs().sum()))
+loops = (coded_madam_loops.step, ladder_loops.round_groups, lns_loops.round_few)
+print([len(loop.stats.cache_hits) for loop in loops], "loaded")
 """
 
 
@@ -55,6 +60,6 @@ def test_loaded_loops_are_the_compiled_ones(tmp_path):
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
         outputs.append(run.stdout.splitlines())
-    assert outputs[0][-1] == "0 loaded"
-    assert outputs[1][-1] == "2 loaded"
+    assert outputs[0][-1] == "[0, 0, 0] loaded"
+    assert outputs[1][-1] == "[2, 1, 1] loaded"
     assert outputs[0][:-1] == outputs[1][:-1]

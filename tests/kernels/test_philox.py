@@ -86,15 +86,15 @@ def test_uniform_is_on_the_grid_of_24_bits_with_the_right_mean():
 
 
 def test_it_runs_where_nothing_can_be_cached_on_disk(monkeypatch):
-    import numba.core.dispatcher
+    import numba.core.caching
 
     from rung.kernels.cpu import philox_loops
     from rung.kernels.cpu.jit import jit
 
-    def no_locator(self):
+    def no_locator(self, function):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(numba.core.dispatcher.Dispatcher, "enable_caching", no_locator)
+    monkeypatch.setattr(numba.core.caching.FunctionCache, "__init__", no_locator)
     uncached = jit(philox_loops.fill.py_func)
     words = np.empty(8, np.int32)
     uncached(words, *(np.uint64(number) for number in (9, 0, 1, 1)))

@@ -1,28 +1,51 @@
 """How the CPU's loops are compiled."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic as _numba_intrinsic
 from numba.extending import overload as _numba_overload
 
 LANE = {"nogil": True, "error_model": "numpy", "forceinline": True}
 
 
+class _Cache(FunctionCache):  # type: ignore[misc,unused-ignore]
+    """numba's disk cache, for functions that call those of other files, and for closures.
+
+    numba looks at the function's own file only. It tells closures apart by the functions in their
+    cells, pickled with numbers that every process draws anew: none would ever be found again.
+    """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, _stamp())
+        self._names = _names(function)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), self._names
+
+
+def _names(function: Any) -> Any:
+    """A function's full name, and those of the functions in its cells; of a number its text."""
+    python = getattr(function, "py_func", getattr(function, "_defn", function))
+    if not isinstance(python, FunctionType):
+        return repr(python)
+    cells = [cell.cell_contents for cell in python.__closure__ or ()]
+    return f"{python.__module__}.{python.__qualname__}", tuple(map(_names, cells))
+
+
 def jit(function: Any) -> Any:
     """`numba.njit` with a disk cache where there is room for one, without the interpreter lock."""
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written
-        return numba.njit(cache=False, **options)(function)
-    # numba looks at the function's own file only; what it calls is in others.
-    index: Any = getattr(compiled._cache, "_cache_file", None)
-    if hasattr(index, "_source_stamp"):
-        index._source_stamp = (index._source_stamp, _stamp())
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    # RuntimeError: neither the package nor the user's cache folder can be written.
+    with contextlib.suppress(RuntimeError):
+        compiled._cache = _Cache(function)
     return compiled
 
 
