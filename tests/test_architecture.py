@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "rung"
 # From the ground up: a room imports only from rooms before it.
-ROOMS = ["kernels", "formats", "tensor", "nn", "optim", "theory", "train", "bench"]
+ROOMS = ["kernels", "formats", "tensor", "nn", "optim", "hardware", "theory", "train", "bench"]
 EVERYWHERE = {"extras", "_version"}
 
 
@@ -58,7 +58,7 @@ def test_imports_point_one_way(room):
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ["kernels", "formats", "tensor", "nn", "optim", "theory"])
+@pytest.mark.parametrize("room", ["kernels", "formats", "tensor", "nn", "optim", "hardware", "theory"])
 def test_the_core_needs_torch_numpy_numba_and_safetensors_only(room):
     known = {"rung", "torch", "numpy", "numba", "safetensors", *sys.stdlib_module_names}
     for path in (PACKAGE / room).rglob("*.py"):

@@ -36,6 +36,7 @@ class Vector(types.Type):  # type: ignore[misc,unused-ignore]
 FLOATS, INTS, MASK = Vector("float32"), Vector("int32"), Vector("bool")
 _LLVM = {
     "float32": ir.FloatType(),
+    "float64": ir.DoubleType(),
     "int32": ir.IntType(32),
     "int16": ir.IntType(16),
     "bool": ir.IntType(1),

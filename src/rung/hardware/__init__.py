@@ -1,0 +1,1 @@
+"""What Rung's formats cost in silicon: a bit-true datapath, and an energy model."""

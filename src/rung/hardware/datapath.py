@@ -1,0 +1,326 @@
+"""Sums of products of LNS codes, bit for bit as a processing element of integers computes them.
+
+    from rung.hardware import datapath
+    sums = datapath.matmul(a_codes, b_codes, datapath.Datapath(dropped_bits=9))
+
+docs/datapath.md draws the element and defines each of its numbers.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rung.formats import LNS, Encoded
+from rung.hardware import _windows
+from rung.kernels import datapath as kernel
+
+CONVERSIONS = ("lut", "mitchell", "hybrid")
+OVERFLOWS = ("saturate", "wrap")
+
+
+@dataclass(frozen=True)
+class Datapath:
+    """The design of a processing element for dot products of LNS codes.
+
+    With p = e_a + e_b = gamma q + r, a product is 2^q times 2^(r / gamma). Its mantissa is shifted
+    by q and added to the bin of its table entry; bins are multiplied by their constants when a
+    partial sum is written out.
+
+    Args:
+        base_factor: gamma, codes an octave: a power of two from 1 to 2048.
+        conversion: Of 2^(r / gamma). ``"lut"`` has a constant for each of the gamma remainders,
+            ``"mitchell"`` none: 2^x is taken as 1 + x. ``"hybrid"`` looks the upper bits of r up
+            and takes 1 + x for the lower ones.
+        table_size: Constants of ``"hybrid"``, a power of two from 1 to gamma. None: gamma for
+            ``"lut"``, 1 for ``"mitchell"``, the square root of gamma, rounded up to a power of
+            two, for ``"hybrid"``.
+        fraction_bits: f of a constant, which is rounded to a multiple of 2^-f; 0 to 16.
+        accumulator_bits: Width of a bin, sign included; 4 to 48.
+        dropped_bits: Lowest bits of a shifted mantissa that no bin has; magnitudes are cut off.
+            Counted from a bin's lowest bit: 1 for ``"lut"``, 1 / gamma where mantissas have
+            fractions.
+        overflow: A bin ``"saturate"``s at its largest and smallest number, or ``"wrap"``s around.
+        vector_length: Products until a partial sum is written out to memory, which is wide
+            enough, and bins begin anew; None: the whole sum.
+        bits: B of a code, sign included; None: 8 of uint8, 16 of int16.
+        zero: Whether exponent 0 is the number 0, as in `LNS` with ``zero=True``.
+
+    Raises:
+        ValueError: A number out of range, an unknown name, a table size that doesn't divide gamma
+            or doesn't go with the conversion, accumulators too narrow for one product's constant.
+        TypeError: A number that is not an integer.
+
+    Source: Zhao et al. 2021, arXiv:2106.13914, for the element; Mitchell 1962 for 1 + x.
+    """
+
+    base_factor: int = 8
+    conversion: str = "lut"
+    table_size: int | None = None
+    fraction_bits: int = 8
+    accumulator_bits: int = 24
+    dropped_bits: int = 0
+    overflow: str = "saturate"
+    vector_length: int | None = None
+    bits: int | None = None
+    zero: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_integers()
+        gamma = self.base_factor
+        if not 1 <= gamma <= 2048 or gamma & (gamma - 1):
+            raise ValueError(
+                f"`base_factor` must be a power of two from 1 to 2048; got base_factor={gamma}."
+            )
+        for name, valid in (("conversion", CONVERSIONS), ("overflow", OVERFLOWS)):
+            if getattr(self, name) not in valid:
+                choices = ", ".join(map(repr, valid))
+                raise ValueError(f"`{name}` must be one of {choices}; got {getattr(self, name)!r}.")
+        self._check_table()
+        if self.accumulator_bits < self.fraction_bits + 2:
+            raise ValueError(
+                "accumulators must hold one product of the smallest exponents, whose constant takes "
+                f"fraction_bits + 2 = {self.fraction_bits + 2} bits with its sign; got "
+                f"accumulator_bits={self.accumulator_bits}. Widen them or take fewer fraction bits."
+            )
+
+    def _check_integers(self) -> None:
+        ranges = {
+            "base_factor": (1, 2048),
+            "fraction_bits": (0, 16),
+            "accumulator_bits": (4, 48),
+            "dropped_bits": (0, 47),
+            "table_size": (1, 2048),
+            "vector_length": (1, 2**31),
+            "bits": (3, 16),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is None and name in ("table_size", "vector_length", "bits"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"`{name}` must be an integer; got {value!r}.")
+            if not low <= value <= high:
+                raise ValueError(f"`{name}` must be from {low} to {high}; got {name}={value}.")
+
+    def _check_table(self) -> None:
+        gamma, size = self.base_factor, self.table_size
+        if size is not None and (gamma % size or size & (size - 1)):
+            raise ValueError(
+                f"`table_size` must be a power of two that divides base_factor={gamma}; got "
+                f"table_size={size}. Take one of {', '.join(str(s) for s in divisors(gamma))}."
+            )
+        own = {"lut": gamma, "mitchell": 1}.get(self.conversion)
+        if size is not None and own is not None and size != own:
+            raise ValueError(
+                f"conversion={self.conversion!r} has {own} table "
+                f"{'entry' if own == 1 else 'entries'} at base_factor={gamma}; got "
+                f"table_size={size}. Leave it out, or use conversion='hybrid', which has any."
+            )
+
+    @property
+    def constants(self) -> tuple[int, ...]:
+        """Of the table, in units of 2^-fraction_bits."""
+        design = self.design(self.bits or 8)
+        return tuple(kernel.constant(design, index) for index in range(design.table_size))
+
+    def design(self, bits: int) -> kernel.Design:
+        """All numbers, for codes of some bits."""
+        gamma = self.base_factor
+        half = 1 << ((gamma.bit_length()) // 2)
+        sizes = {"lut": gamma, "mitchell": 1, "hybrid": self.table_size or half}
+        return kernel.Design(
+            bits, gamma, sizes[self.conversion], self.fraction_bits, self.accumulator_bits,
+            self.dropped_bits, self.overflow == "wrap", self.zero,
+        )  # fmt: skip
+
+    def product_bits(self, bits: int = 8) -> int:
+        """Accumulator bits, sign included, that the largest product of codes of B bits takes."""
+        design = self.design(bits)
+        return kernel.term(design, 2 * design.last)[0].bit_length() + 1
+
+    def require_room(self, bits: int = 8) -> None:
+        """Refuse accumulators that are too narrow for one product.
+
+        Raises:
+            ValueError: The largest product of two codes of B bits overflows its bin on its own.
+        """
+        needed = self.product_bits(bits)
+        if needed > self.accumulator_bits:
+            missing = needed - self.accumulator_bits
+            raise ValueError(
+                f"accumulators of {self.accumulator_bits} bits are too narrow for one product of "
+                f"{bits}-bit codes at base_factor={self.base_factor} and dropped_bits="
+                f"{self.dropped_bits}, which takes {needed}. Use accumulator_bits={needed}, or "
+                f"dropped_bits={self.dropped_bits + missing}."
+            )
+
+
+class Sums(NamedTuple):
+    """What a datapath has computed.
+
+    Attributes:
+        values: int64, in units of 2^-fraction_bits products of the smallest exponents.
+        overflows: int64 of the same shape: additions that left their bin's range.
+    """
+
+    values: Tensor
+    overflows: Tensor
+
+
+def divisors(gamma: int) -> list[int]:
+    """Table sizes at a base factor."""
+    return [1 << k for k in range(gamma.bit_length())]
+
+
+def dot(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> Tensor:
+    """`matmul` of two vectors of shape (K,): 0-d int64."""
+    for name, codes in (("a_codes", a_codes), ("b_codes", b_codes)):
+        if codes.ndim != 1:
+            raise ValueError(f"`{name}` must have one dimension; got shape {tuple(codes.shape)}.")
+    return matmul(a_codes[None], b_codes[:, None], datapath)[0, 0]
+
+
+def matmul(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> Tensor:
+    """The integers that the datapath writes out for a matrix product.
+
+    Equal in every bit on every device and for every number of threads.
+
+    Args:
+        a_codes: LNS codes of shape (M, K), uint8 or int16: sign in the top bit, exponent below.
+        b_codes: Of shape (K, N) and the same dtype.
+        datapath: The design.
+
+    Returns:
+        int64 of shape (M, N), in units of 2^-fraction_bits at the smallest exponents, before
+        scales; `to_float` gives the numbers.
+
+    Raises:
+        ValueError: Shapes that don't go together; codes of another format.
+        TypeError: Operands that are not tensors of uint8 or int16.
+    """
+    return matmul_counted(a_codes, b_codes, datapath).values
+
+
+def matmul_counted(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> Sums:
+    """`matmul`, with the overflows of every output."""
+    bits = code_bits(a_codes, b_codes, datapath)
+    if a_codes.ndim != 2 or b_codes.ndim != 2 or a_codes.shape[1] != b_codes.shape[0]:
+        raise ValueError(
+            "`a_codes` and `b_codes` must have shapes (M, K) and (K, N); got "
+            f"{tuple(a_codes.shape)} and {tuple(b_codes.shape)}."
+        )
+    design, length = datapath.design(bits), max(1, a_codes.shape[1])
+    _require_width(design, length)
+    sums = kernel.matmul(
+        a_codes, b_codes, *tables(design, a_codes.device), datapath.vector_length or length, *design
+    )
+    return Sums(*sums)
+
+
+def linear(x_codes: Tensor, w_codes: Tensor, datapath: Datapath) -> Tensor:
+    """``x W^T`` of codes of shapes (..., K) and (N, K); int64 of shape (..., N), see `matmul`."""
+    rows = x_codes.reshape(-1, x_codes.shape[-1])
+    return matmul(rows, w_codes.T, datapath).reshape(*x_codes.shape[:-1], w_codes.shape[0])
+
+
+def conv2d(
+    x_codes: Tensor,
+    w_codes: Tensor,
+    datapath: Datapath,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """A convolution of codes; products are added in the order channel, row, column.
+
+    Padding adds no products: an LNS has no code for 0.
+
+    Args:
+        x_codes: Shape (batch, in, height, width).
+        w_codes: Shape (out, in / groups, kernel height, kernel width).
+        datapath: The design.
+        stride: As in ``torch.nn.functional.conv2d``, like the next three.
+        padding: Rows and columns without products on each side.
+        dilation: Distance of a kernel's taps.
+        groups: Blocks of channels.
+
+    Returns:
+        int64 of shape (batch, out, height', width'), see `matmul`.
+    """
+    code_bits(x_codes, w_codes, datapath)
+    return _windows.convolve(
+        lambda a, b: matmul(a, b, datapath), x_codes, w_codes, stride, padding, dilation, groups
+    )
+
+
+def to_float(sums: Tensor, datapath: Datapath, fmt: LNS, a: Encoded, b: Encoded) -> Tensor:
+    """The numbers that a datapath's integers stand for, float64.
+
+    Args:
+        sums: int64, of `matmul` and the like.
+        datapath: The design.
+        fmt: The format of both operands.
+        a: The first operand, for its scale: 0-d, or broadcastable to the sums.
+        b: The second.
+    """
+    smallest = 2.0 ** (-(fmt.levels - 1) / fmt.base_factor)
+    scales = a.scale.to(torch.float64) * b.scale.to(torch.float64)
+    return sums.to(torch.float64) * (2.0**-datapath.fraction_bits * smallest**2) * scales
+
+
+def code_bits(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> int:
+    """B of two operands' codes; refuses what can't be codes of the design's format."""
+    for name, codes in (("a_codes", a_codes), ("b_codes", b_codes)):
+        if not isinstance(codes, Tensor) or codes.dtype not in (torch.uint8, torch.int16):
+            got = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+            raise TypeError(
+                f"`{name}` must be a tensor of LNS codes, uint8 or int16; got {got}. Encode "
+                "numbers first: rung.formats.get('lns8').encode(x).codes."
+            )
+    if a_codes.dtype != b_codes.dtype:
+        raise ValueError(
+            f"both operands must be in one format; got codes of {a_codes.dtype} and "
+            f"{b_codes.dtype}. Encode both with the same bits."
+        )
+    widest = 8 if a_codes.dtype == torch.uint8 else 16
+    bits = datapath.bits or widest
+    if bits > widest or (widest == 16 and bits <= 8):
+        raise ValueError(
+            f"codes of {bits} bits are stored as {'uint8' if bits <= 8 else 'int16'}; got "
+            f"{a_codes.dtype}. These are codes of another format than the datapath's bits={bits}."
+        )
+    for name, codes in (("a_codes", a_codes), ("b_codes", b_codes)):
+        if bits < widest and codes.numel() and int(codes.max()) >= 1 << bits:
+            raise ValueError(
+                f"`{name}` must be codes of bits={bits}, below {1 << bits}; got {int(codes.max())}."
+                " These are codes of another format."
+            )
+    return bits
+
+
+def tables(design: kernel.Design, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Magnitudes, bins and constants on a device."""
+    sizes, bins, constants = _tables(design)
+    return sizes.to(device), bins.to(device), constants.to(device)
+
+
+@lru_cache(maxsize=64)
+def _tables(design: kernel.Design) -> tuple[Tensor, Tensor, Tensor]:
+    return kernel.tables(design)
+
+
+def _require_width(design: kernel.Design, length: int) -> None:
+    """Results are 64-bit integers."""
+    widest = design.accumulator_bits + design.fraction_bits + design.dropped_bits + 1
+    widest += (design.table_size - 1).bit_length() + (length - 1).bit_length()
+    if widest > 63:
+        raise ValueError(
+            f"sums of {length} products must fit 64 bits; got up to {widest} from "
+            f"accumulator_bits={design.accumulator_bits}, dropped_bits={design.dropped_bits}, "
+            f"fraction_bits={design.fraction_bits}, {design.table_size} constants. Narrow the "
+            "accumulators or drop fewer bits."
+        )
