@@ -81,8 +81,8 @@ class Datapath:
         self._check_table()
         if self.accumulator_bits < self.fraction_bits + 2:
             raise ValueError(
-                "accumulators must hold one product of the smallest exponents, whose constant takes "
-                f"fraction_bits + 2 = {self.fraction_bits + 2} bits with its sign; got "
+                "accumulators must hold one product of the smallest exponents, whose constant "
+                f"takes fraction_bits + 2 = {self.fraction_bits + 2} bits with its sign; got "
                 f"accumulator_bits={self.accumulator_bits}. Widen them or take fewer fraction bits."
             )
 
@@ -213,7 +213,7 @@ def matmul_counted(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> Sums
             f"{tuple(a_codes.shape)} and {tuple(b_codes.shape)}."
         )
     design, length = datapath.design(bits), max(1, a_codes.shape[1])
-    _require_width(design, length)
+    _require_width(design, -(-length // (datapath.vector_length or length)))
     sums = kernel.matmul(
         a_codes, b_codes, *tables(design, a_codes.device), datapath.vector_length or length, *design
     )
@@ -313,14 +313,14 @@ def _tables(design: kernel.Design) -> tuple[Tensor, Tensor, Tensor]:
     return kernel.tables(design)
 
 
-def _require_width(design: kernel.Design, length: int) -> None:
-    """Results are 64-bit integers."""
+def _require_width(design: kernel.Design, parts: int) -> None:
+    """Results are 64-bit integers, whatever the codes."""
     widest = design.accumulator_bits + design.fraction_bits + design.dropped_bits + 1
-    widest += (design.table_size - 1).bit_length() + (length - 1).bit_length()
-    if widest > 63:
+    widest += (design.table_size - 1).bit_length() + (parts - 1).bit_length()
+    if widest > 64:
         raise ValueError(
-            f"sums of {length} products must fit 64 bits; got up to {widest} from "
+            f"{parts} partial sums must fit 64 bits together; got up to {widest} from "
             f"accumulator_bits={design.accumulator_bits}, dropped_bits={design.dropped_bits}, "
-            f"fraction_bits={design.fraction_bits}, {design.table_size} constants. Narrow the "
+            f"fraction_bits={design.fraction_bits} and {design.table_size} constants. Narrow the "
             "accumulators or drop fewer bits."
         )

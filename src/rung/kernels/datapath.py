@@ -6,9 +6,9 @@ A code is a sign on top of an exponent e. A product of two is an addition of exp
 
 which becomes an integer in three steps: what is left of the remainder r below the table's index
 turns into a mantissa (1 + x for 2^x, Mitchell's), the mantissa is shifted by q, and the sum of all
-that share a table entry, a bin, is multiplied by the entry's constant once. Bins are accumulators of
-few bits: they overflow, and their lowest bits may be missing. `tables` writes all of that down as
-numbers; the reference below adds them up in the processing element's order.
+that share a table entry, a bin, is multiplied by the entry's constant once. Bins are accumulators
+of few bits: they overflow, and their lowest bits may be missing. `tables` writes all of that down
+as numbers; the reference below adds them up in the processing element's order.
 """
 
 from typing import Any, NamedTuple
