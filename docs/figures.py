@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datapath_figure
 import lmd_figures
 import torch
 from result_files import ROOT, exists
@@ -46,7 +47,11 @@ def main() -> None:
     if run is not None:
         lmd_figures.keep_medians(run)
     FIGURES.mkdir(exist_ok=True)
-    drawings = {"number-systems": number_systems, "quantization-error": quantization_error}
+    drawings = {
+        "number-systems": number_systems,
+        "quantization-error": quantization_error,
+        "datapath": datapath_figure.element,
+    }
     for name, needed, draw in (
         ("lmd-rates", "tune-vit-short", lmd_figures.rates),
         ("lmd-medians", "lmd-medians", lmd_figures.medians_figure),

@@ -170,6 +170,31 @@ def lns_step_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def datapath_speed() -> str:
+    """The bit-true datapath beside matrix products of numbers."""
+    result = json.loads((BENCHMARKS / "datapath.json").read_text())
+    lines = [
+        "| product | 10^9 multiply-accumulates a second | quartiles | outputs with overflows |",
+        "|---|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        if "error" in row:
+            lines.append(f"| {row['label']} | doesn't run here: {row['error']} | | |")
+            continue
+        low, high = row["quartiles"]
+        share = row.get("outputs_with_overflows")
+        shown = "" if share is None else f"{100 * share:.1f} %"
+        speed = f"{row['gmac_per_second']:.3g} | {low:.3g} to {high:.3g}"
+        lines.append(f"| {row['label']} | {speed} | {shown} |")
+    size, environment = result["size"], result["environment"]
+    note = (
+        f"{size} x {size} x {size} unless said, LNS8 codes of Gaussian numbers, one thread, median "
+        f"CPU time, {environment['processor']} (shared), torch {environment['torch']}. "
+        f"`{result['command']}`"
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def digits_line() -> str:
     """README's one figure."""
     rows = by_label(load("digits"))
@@ -196,6 +221,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "step": step_table,
     "fashion": lambda: table("fashion", "test error, %", 100, ".2f"),
     "wikitext": lambda: table("wikitext", "validation perplexity", 1, ".1f"),
+    "datapath-speed": measured(BENCHMARKS / "datapath.json", datapath_speed),
     "lns-step": measured(BENCHMARKS / "lns_step.json", lns_step_table),
     "lns-digits": measured(
         "lns-digits", lambda: table("lns-digits", "test accuracy, %", 100, ".2f")
