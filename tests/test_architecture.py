@@ -58,7 +58,9 @@ def test_imports_point_one_way(room):
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ["kernels", "formats", "tensor", "nn", "optim", "hardware", "theory"])
+@pytest.mark.parametrize(
+    "room", ["kernels", "formats", "tensor", "nn", "optim", "hardware", "theory"]
+)
 def test_the_core_needs_torch_numpy_numba_and_safetensors_only(room):
     known = {"rung", "torch", "numpy", "numba", "safetensors", *sys.stdlib_module_names}
     for path in (PACKAGE / room).rglob("*.py"):
