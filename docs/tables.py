@@ -13,6 +13,7 @@ from collections.abc import Callable
 from statistics import mean
 
 import bench_tables
+import energy_tables
 import format_tables
 import lmd_tables
 from result_files import (
@@ -214,6 +215,7 @@ def digits_line() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     **bench_tables.TABLES,
+    **energy_tables.TABLES,
     **format_tables.TABLES,
     **lmd_tables.TABLES,
     "digits": lambda: table("digits", "test accuracy, %", 100, ".2f"),

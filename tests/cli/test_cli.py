@@ -46,7 +46,7 @@ def flags(command):
 def test_commands_and_flags_are_frozen():
     assert main(["recipes"]) == 0
     group = typer.main.get_command(sys.modules["rung.cli.app"].app)
-    assert list(group.commands) == ["recipes", "train", "sweep", "bench", "report"]
+    assert list(group.commands) == ["recipes", "train", "sweep", "energy", "bench", "report"]
     assert flags("recipes") == []
     assert flags("report") == ["runs"]
     assert flags("train") == [
@@ -79,6 +79,15 @@ def test_commands_and_flags_are_frozen():
         "--set",
         "--out",
         "--jobs",
+    ]
+    assert flags("energy") == [
+        "model",
+        "--formats",
+        "--costs",
+        "--batch",
+        "--data-dir",
+        "--inference",
+        "--out",
     ]
     assert flags("bench") == ["rows", "--list", "--quick", "--device", "--threads", "--out"]
 

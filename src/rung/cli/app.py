@@ -10,6 +10,7 @@ import typer
 from rung import report
 from rung._version import __version__
 from rung.cli.bench import bench
+from rung.cli.energy import energy
 from rung.cli.main import DIVERGED, FINISHED
 from rung.cli.sweep import sweep
 from rung.train import RECIPES, Config, display_for, get_recipe, run, with_settings
@@ -117,6 +118,7 @@ def train(
 
 
 app.command("sweep")(sweep)
+app.command("energy")(energy)
 app.command("bench")(bench)
 
 

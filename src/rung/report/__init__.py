@@ -1,6 +1,7 @@
 """Reports: tables, figures and pages made from run folders, and from nothing else."""
 
 from rung.report.comparison import compare, comparison_path
+from rung.report.energy import energy_table, read_energy, write_energy_figure
 from rung.report.page import write_report
 from rung.report.rows import Row, SeedGroup, seed_groups
 from rung.report.run import Run, read_run
@@ -18,11 +19,14 @@ __all__ = [
     "compare",
     "comparison_path",
     "comparison_table",
+    "energy_table",
     "is_sweep",
+    "read_energy",
     "read_run",
     "read_sweep",
     "seed_groups",
     "sweep_table",
+    "write_energy_figure",
     "write_report",
     "write_sweep",
 ]

@@ -142,6 +142,10 @@ def test_mistakes_are_refused(tmp_path):
     result = energy(COUNTS, "fp32")
     with pytest.raises(ValueError, match=r"`field` must be one of phase, layer, group, part; got"):
         result.by("pass")
+    with pytest.raises(ValueError, match=r"`parts` are of multiply, conversion, .*; got 'wires'"):
+        result.only(["wires"])
+    with pytest.raises(ValueError, match=r"`phases` are of forward, .*, update; got 'backward'"):
+        result.only(phases=["backward"])
     mine = tmp_path / "mine.toml"
     mine.write_text('extends = "horowitz-45nm"\n[rows.fp32_add]\npicojoules = 1\nsource = "x"')
     other = energy(COUNTS, "fp32", load_costs(mine))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rung.formats import Format
 from rung.hardware.energy import scaling
 from rung.hardware.energy.cost_table import CostTable, load_costs
-from rung.hardware.energy.counts import Counts, Work
+from rung.hardware.energy.counts import PHASES, Counts, Work
 from rung.hardware.energy.design import Design
 from rung.hardware.energy.estimate import Band, Rows, energy_band, saving_band, sum_rows
 from rung.hardware.energy.units import DATAPATH, MULTIPLY, Parts, Unit, unit_of
@@ -17,6 +17,8 @@ BUFFER, DRAM = "buffer", "dram"
 PARTS = (*DATAPATH, BUFFER, DRAM)
 """Where energy goes: the datapath's parts, memory on the chip, memory beside it."""
 UPDATE = "update"
+PASSES = (*PHASES, UPDATE)
+"""When it goes there: the passes over the model, and the optimizer's."""
 
 DISCLAIMER = "A model, not a measurement: operations counted, energies from a table of costs."
 """What every output of the model says."""
@@ -39,11 +41,6 @@ class Entry:
     group: str
     part: str
     rows: Rows
-
-    @property
-    def in_datapath(self) -> bool:
-        """Whether a multiply-accumulate unit pays it."""
-        return self.part in DATAPATH and self.phase != UPDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,21 @@ class Energy:
     @property
     def datapath(self) -> "Energy":
         """Multiply, conversion and accumulation of the three passes, without the update's."""
-        return replace(self, entries=tuple(e for e in self.entries if e.in_datapath))
+        return self.only(DATAPATH, PHASES)
+
+    def only(self, parts: Iterable[str] = PARTS, phases: Iterable[str] = PASSES) -> "Energy":
+        """Some parts of some passes, to sum or to compare.
+
+        Raises:
+            ValueError: No such part or pass.
+        """
+        chosen = tuple(parts), tuple(phases)
+        for name, found, known in zip(("parts", "phases"), chosen, (PARTS, PASSES), strict=True):
+            unknown = [key for key in found if key not in known]
+            if unknown:
+                raise ValueError(f"`{name}` are of {', '.join(known)}; got {unknown[0]!r}.")
+        kept = (e for e in self.entries if e.part in chosen[0] and e.phase in chosen[1])
+        return replace(self, entries=tuple(kept))
 
     def by(self, field: str) -> dict[str, Band]:
         """Picojoules by ``"phase"``, ``"layer"``, ``"group"`` or ``"part"``.

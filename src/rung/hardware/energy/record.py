@@ -8,7 +8,7 @@ from rung.hardware.energy.cost_table import CostTable, load_costs
 from rung.hardware.energy.counts import PHASES, Counts
 from rung.hardware.energy.design import Design
 from rung.hardware.energy.estimate import Band
-from rung.hardware.energy.model import DISCLAIMER, PARTS, UPDATE, Energy, compare
+from rung.hardware.energy.model import DISCLAIMER, PARTS, PASSES, Energy, compare
 from rung.hardware.energy.units import DATAPATH
 
 FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp6", "mxfp4", "int8", "int4", "lns8")
@@ -72,7 +72,7 @@ def _energy(result: Energy) -> dict[str, Any]:
         "total": _joules(result.total),
         "datapath": _joules(result.datapath.total),
         "datapath parts": _by(result.datapath, "part", DATAPATH),
-        "passes": _by(result, "phase", (*PHASES, UPDATE)),
+        "passes": _by(result, "phase", PASSES),
         "parts": _by(result, "part", PARTS),
         "layers": _by(result, "group"),
         "update": result.update,
