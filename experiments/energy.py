@@ -2,9 +2,9 @@
 
     python experiments/energy.py
 
-Counts ResNet-18 and ResNet-50 (224 x 224), BERT base and large (128 tokens) and GPT-2 (1,024 tokens)
-on the meta device, in batches of 32, and compares the energy of the datapath in LNS8 with FP32 and
-FP8 for every model, and for ResNet-50 under one other assumption at a time. Takes seconds.
+Counts ResNet-18 and ResNet-50 (224 x 224), BERT base and large (128 tokens) and GPT-2 (1,024
+tokens) on the meta device, in batches of 32, and compares the energy of the datapath in LNS8 with
+FP32 and FP8 for every model, and for ResNet-50 under one other assumption at a time. Takes seconds.
 """
 
 import json

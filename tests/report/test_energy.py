@@ -46,21 +46,8 @@ def test_the_table_has_a_unit_bands_savings_and_says_what_it_is():
     assert lines[0] == "toy: 1.23 k parameters"
     assert lines[1] == "forward: 2 M multiply-accumulates, 30 numbers moved"
     row = next(line for line in lines if line.startswith("lns8"))
-    assert row.split() == [
-        "lns8",
-        "1.00",
-        "0.500",
-        "2.00",
-        "0.250",
-        "75.0",
-        "%",
-        "50.0",
-        "%",
-        "80.0",
-        "%",
-        "75.0",
-        "%",
-    ]
+    assert row.replace(" %", "").split()[1:5] == ["1.00", "0.500", "2.00", "0.250"]
+    assert row.replace(" %", "").split()[5:] == ["75.0", "50.0", "80.0", "75.0"]
     assert any(line.startswith("training step, mJ") for line in lines)
     assert WHAT in lines
     assert "costs: made up; low and high: the ends of every row's band." in lines
