@@ -11,6 +11,7 @@ from torch.nn.modules.utils import _single
 from rung.hardware import _through_sums as codes
 from rung.hardware._through_product import Element, Factor
 from rung.hardware._through_sums import Pair
+from rung.hardware.datapath import Sums
 
 
 def linear(element: Element, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -64,9 +65,9 @@ def conv1d(
     around = padding if isinstance(padding, str) else (0, *_single(padding))
     how = codes.window((1, weight.shape[-1]), step, around, distance, groups)
 
-    def integers(x: Tensor, w: Tensor) -> codes.Sums:
+    def integers(x: Tensor, w: Tensor) -> Sums:
         found = codes.conv2d(x.unsqueeze(-2), w.unsqueeze(-2), element.datapath, how)
-        return codes.Sums(*(part.squeeze(-2) for part in found))
+        return Sums(*(part.squeeze(-2) for part in found))
 
     return element.product(
         f"conv1d {tuple(weight.shape)}",

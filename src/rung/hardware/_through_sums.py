@@ -91,7 +91,7 @@ def matmul(a: Tensor, b: Tensor, datapath: Datapath) -> Sums:
     """Products of matrices: shapes (..., M, K) and (K, N), or batches that go together."""
     if b.ndim == 2:
         return linear(a, b.T, datapath)
-    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch: tuple[int, ...] = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]
     ours = a.expand(*batch, *a.shape[-2:]).reshape(-1, *a.shape[-2:])
     theirs = b.expand(*batch, *b.shape[-2:]).reshape(-1, *b.shape[-2:])
     found = [matmul_counted(x, y, datapath) for x, y in zip(ours, theirs, strict=True)]

@@ -121,7 +121,7 @@ def _checked(datapath: Datapath, format: LNS | str) -> LNS:
 
 def _require_plain() -> None:
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    if transformed or torch.jit.is_tracing():
+    if transformed or torch._C._is_tracing():
         raise RuntimeError(
             "products compute through a datapath of tensors that have numbers; got one that "
             "torch.func transforms or a tracer records. Call the model itself in the block."
@@ -135,7 +135,9 @@ class _Through(TorchFunctionMode):
         super().__init__()
         self.element = element
         # A compiler breaks its graph here, rather than follow the integers.
-        self.compute = torch.compiler.disable(_compute, reason="bit-true integers")
+        self.compute: Callable[..., Tensor] = torch.compiler.disable(  # type: ignore[no-untyped-call]
+            _compute, reason="bit-true integers"
+        )
         # A checkpoint's forward pass is computed again in the backward pass: through the datapath,
         # and not counted twice.
         self.checkpoints = Checkpoints(
