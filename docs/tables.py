@@ -13,6 +13,7 @@ from collections.abc import Callable
 from statistics import mean
 
 import bench_tables
+import datapath_tables
 import energy_tables
 import format_tables
 import lmd_tables
@@ -215,6 +216,7 @@ def digits_line() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     **bench_tables.TABLES,
+    **datapath_tables.TABLES,
     **energy_tables.TABLES,
     **format_tables.TABLES,
     **lmd_tables.TABLES,

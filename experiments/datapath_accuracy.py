@@ -36,7 +36,10 @@ from runs import ROOT, train
 
 FORMAT = "lns8+zero"
 CONVERSIONS = {"lut": 8, "hybrid 4": 4, "hybrid 2": 2, "mitchell": 1}
-EVERY = tuple((width, spare) for spare in (0, 2, 4, 8) for width in (16, 20, 24, 32))
+EVERY = (
+    *((width, spare) for spare in (0, 2, 4, 8) for width in (16, 20, 24, 32)),
+    *((width, 4) for width in (10, 12, 14)),
+)
 # Convolutions of large images take minutes.
 SOME = ((24, 4), (16, 4), (24, 0), (20, 4), (32, 4), (24, 2))
 # Nothing overflows or is dropped, and constants are as good as exact.
