@@ -6,8 +6,8 @@
 `accuracy`: networks that `rung train` has trained in lns8 classify test images through datapaths
 of every conversion, table size and accumulator width. As many low bits are dropped as one product
 needs to fit, and then `spare` more, which is what sums have above one product.
-`aware`: networks of digits-cnn from the start, in lns8 alone or through a datapath, both
-evaluated through it.
+`aware`: a trained ResNet-18 tuned for a few steps more, and networks of digits-cnn trained from the
+start, through a datapath or without it, both evaluated through it.
 
 What is finished is not computed again: rows are written to experiments/results/ as they fall.
 """
@@ -16,7 +16,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -212,27 +212,71 @@ AWARE_NET = Net("digits-cnn", "adamw", ("--epochs", "15"), (), 15, (0, 1, 2), No
 AWARE = (("mitchell", 24, 4), ("hybrid 2", 24, 4), ("mitchell", 24, 0))
 
 
+# Fine-tuning of a network that is trained already.
+TUNED = (("mitchell", 24, 4), ("hybrid 2", 24, 4))
+TUNING_STEPS, TUNING_RATE = 30, 0.01
+
+
 def aware(options: argparse.Namespace) -> None:
     """Networks trained through a datapath, beside the same trained without it."""
     results = Results(
         "datapath-aware", "python experiments/datapath_accuracy.py aware", options.note
     )
+    for numbers in TUNED:
+        for inside in (False, True):
+            net = NETS["fashion-resnet18"]
+            session, facts = trained(net, 0, options.runs / "fashion-resnet18-0", options.data_dir)
+            add_aware(results, net, 0, facts, numbers, inside, lambda d, s=session: tune(s, d))
     net = AWARE_NET
     for seed, numbers in itertools.product(net.seeds, AWARE):
-        label, width, spare = numbers
-        datapath = design(*numbers)
         plain, facts = trained(net, seed, options.runs / f"aware-{seed}", options.data_dir)
-        results.data["networks"][f"digits-cnn, seed {seed}"] = facts
+        out = options.runs / f"aware-{'-'.join(map(str, numbers)).replace(' ', '-')}-{seed}"
         for inside in (False, True):
-            key = {"network": "digits-cnn", "seed": seed, "label": label, "spare": spare}
-            key |= {"accumulator_bits": width, "trained_through": inside}
-            if results.has(key):
-                continue
-            out = options.runs / f"aware-{label.replace(' ', '-')}-{width}-{spare}-{seed}"
-            session = through(net, seed, datapath, out) if inside else plain
-            without = evaluate(session, None, net.images)["accuracy"]
-            row = key | {"datapath": asdict(datapath), "without_datapath": without}
-            results.add(row | evaluate(session, datapath, net.images))
+            add_aware(
+                results, net, seed, facts, numbers, inside,
+                lambda d, p=plain, s=seed, o=out: p if d is None else through(AWARE_NET, s, d, o),
+            )  # fmt: skip
+
+
+def add_aware(
+    results: Results,
+    net: Net,
+    seed: int,
+    facts: dict,
+    numbers: tuple[str, int, int],
+    inside: bool,
+    make: Callable[[Datapath | None], Session],
+) -> None:
+    """Train a network through a datapath or without it, and evaluate it through the datapath."""
+    label, width, spare = numbers
+    key = {"network": net.recipe, "seed": seed, "label": label, "spare": spare}
+    key |= {"accumulator_bits": width, "trained_through": inside}
+    if results.has(key):
+        return
+    datapath = design(*numbers)
+    results.data["networks"][f"{net.recipe}, seed {seed}"] = facts
+    session = make(datapath if inside else None)
+    without = evaluate(session, None, net.images)["accuracy"]
+    row = key | {"datapath": asdict(datapath), "without_datapath": without}
+    results.add(row | evaluate(session, datapath, net.images))
+
+
+def tune(session: Session, datapath: Datapath | None) -> Session:
+    """Train a network for a few steps more, the same ones with a datapath and without."""
+    model, task = session.model.train(), session.task
+    optimizer = torch.optim.SGD(model.parameters(), TUNING_RATE, momentum=0.9)
+    batches = task.batches(session.streams, 0)
+    for step, (inputs, targets) in enumerate(itertools.islice(batches, TUNING_STEPS)):
+        block = nullcontext() if datapath is None else through_datapath(datapath, FORMAT)
+        optimizer.zero_grad()
+        with block:
+            loss = task.loss(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        print(
+            f"tuning, step {step + 1}/{TUNING_STEPS}  loss {float(loss.detach()):.4f}", flush=True
+        )
+    return session
 
 
 def through(net: Net, seed: int, datapath: Datapath, out: Path) -> Session:
