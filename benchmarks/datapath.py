@@ -45,7 +45,8 @@ def contestants(size: int) -> dict[str, tuple[int, Callable[[], Any]]]:
         for label, design in DESIGNS.items()
     }
     cases["torch, float32"] = (size**3, lambda: x @ y)
-    cases["torch, float64"] = (size**3, lambda p=x.double(), q=y.double(): p @ q)
+    wide = x.double(), y.double()
+    cases["torch, float64"] = (size**3, lambda: wide[0] @ wide[1])
     p, q = (t.mul(40).clamp(-127, 127).to(torch.int8) for t in (x, y))
     cases["torch, int8 (_int_mm)"] = (size**3, lambda: torch._int_mm(p, q))
     return cases

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from runs import ROOT, train
 
 from rung.hardware.datapath import Datapath
 from rung.hardware.through import through_datapath
@@ -32,7 +33,6 @@ from rung.train.environment import environment
 from rung.train.loop import run
 from rung.train.session import Session, build, from_tree
 from rung.train.tasks import ImageTask
-from runs import ROOT, train
 
 FORMAT = "lns8+zero"
 CONVERSIONS = {"lut": 8, "hybrid 4": 4, "hybrid 2": 2, "mitchell": 1}

@@ -147,7 +147,7 @@ def test_narrow_and_wide_codes():
 BAD_DESIGNS = [
     ({"table_size": 3}, "power of two that divides base_factor=8; got table_size=3. Take one of 1"),
     ({"conversion": "hybrid", "table_size": 16}, "divides base_factor=8; got table_size=16"),
-    ({"conversion": "lut", "table_size": 4}, "'lut' has 8 table entries .* use conversion='hybrid'"),
+    ({"table_size": 4}, "'lut' has 8 table entries .* use conversion='hybrid'"),
     ({"conversion": "mitchell", "table_size": 2}, "'mitchell' has 1 table entry"),
     ({"conversion": "table"}, "`conversion` must be one of 'lut', 'mitchell', 'hybrid'; got"),
     ({"overflow": "clip"}, "`overflow` must be one of 'saturate', 'wrap'; got 'clip'"),
@@ -207,8 +207,8 @@ def test_shapes_that_do_not_go_together_are_refused():
         datapath.conv2d(image, kernel, Datapath())
     with pytest.raises(ValueError, match="a kernel of 3 taps .* must fit the padded input of 2"):
         datapath.conv2d(image, torch.zeros((1, 1, 3, 3), dtype=torch.uint8), Datapath())
+    pair = codes.reshape(1, 2, 1, 3)
     with pytest.raises(ValueError, match="`groups` must divide the output channels, 3; got"):
-        pair = codes.reshape(1, 2, 1, 3)
         datapath.conv2d(pair, torch.zeros((3, 1, 1, 1), dtype=torch.uint8), Datapath(), groups=2)
 
 

@@ -27,7 +27,7 @@ def convolve(
         (x.shape[0], weight.shape[0], size[0] * size[1]), dtype=torch.int64, device=x.device
     )
     # Windows at the border have fewer products: one matrix product for each way to overlap it.
-    patterns, which = inside.unique(dim=0, return_inverse=True)
+    patterns, which = torch.unique(inside, dim=0, return_inverse=True)
     for index, pattern in enumerate(patterns):
         places = (which == index).nonzero()[:, 0]
         taps = pattern.repeat(weight.shape[1]).nonzero()[:, 0]

@@ -6,6 +6,7 @@
 docs/datapath.md draws the element and defines each of its numbers.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -267,9 +268,9 @@ def to_float(sums: Tensor, datapath: Datapath, fmt: LNS, a: Encoded, b: Encoded)
         a: The first operand, for its scale: 0-d, or broadcastable to the sums.
         b: The second.
     """
-    smallest = 2.0 ** (-(fmt.levels - 1) / fmt.base_factor)
+    smallest = math.pow(2.0, -(fmt.levels - 1) / fmt.base_factor)
     scales = a.scale.to(torch.float64) * b.scale.to(torch.float64)
-    return sums.to(torch.float64) * (2.0**-datapath.fraction_bits * smallest**2) * scales
+    return sums.to(torch.float64) * math.ldexp(smallest**2, -datapath.fraction_bits) * scales
 
 
 def code_bits(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> int:

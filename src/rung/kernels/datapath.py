@@ -57,7 +57,7 @@ def constant(design: Design, index: int) -> int:
     """2^(index / table size), rounded to `fraction_bits`: exact, by whole numbers."""
     size = design.table_size
     power = 1 << (size * (design.fraction_bits + 1) + index)  # of twice the constant
-    nearest = round(2.0 ** (design.fraction_bits + index / size))
+    nearest: int = round(2.0 ** (design.fraction_bits + index / size))
     while (2 * nearest + 1) ** size <= power:
         nearest += 1
     while (2 * nearest - 1) ** size > power:

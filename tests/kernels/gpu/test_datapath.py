@@ -3,7 +3,6 @@
 import pytest
 import torch
 from kernels.datapath_cases import DESIGNS, codes, name
-from kernels.gpu.samples import on_device
 
 from rung.kernels import datapath
 from rung.kernels.datapath import Design
