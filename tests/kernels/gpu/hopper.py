@@ -12,7 +12,18 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from rung.kernels.gpu import coded_madam, finite, ladder, linear, lmd_steps, lns, madam, moments, mx
+from rung.kernels.gpu import (
+    coded_madam,
+    datapath,
+    finite,
+    ladder,
+    linear,
+    lmd_steps,
+    lns,
+    madam,
+    moments,
+    mx,
+)
 from rung.kernels.gpu.jit import EXACT
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -44,6 +55,11 @@ def cases():
     yield "largest", moments._largest, pointers, own
     pointers = {"places": "*i64", "found": "*i32", "numbers": "*fp32", "log8": "*fp32"}
     yield "rescale", moments._rescale, {**pointers, "count": "i32"}, {"COLUMNS": 8, "ROWS": 128}
+    pointers = {"a": "*u8", "b": "*u8", **dict.fromkeys(("sizes", "constants", "total"), "*i64")}
+    pointers |= {"overflows": "*i64", **dict.fromkeys(("rows", "width", "depth"), "i32")}
+    own = {"LAST": 127, "GAMMA": 8, "SPAN": 1, "BITS": 24, "WRAPS": False, "ZERO": True, "BINS": 8}
+    own |= {"DEPTH": 512, "TILE": 16}
+    yield "datapath", datapath._in_order, {**pointers, "dropped": "i32", "guard": "i32"}, own
     for name, tile in TILES.items():
         own = {**tile, "SOURCE": 2, "FROM": 0, "STOCHASTIC": True, "CODES": False, "BITS": 8}
         pointers = {**ROWS, "ends": "*fp64", "powers": "*fp32"}

@@ -3,12 +3,11 @@
 import pytest
 import torch
 from kernels.datapath_cases import DESIGNS, codes, name
+from kernels.gpu.samples import DEVICE
 
 from rung.kernels import datapath
 from rung.kernels.datapath import Design
 from rung.kernels.gpu import datapath as gpu
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def both(design, kind, length):
