@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from oracles.integer_datapath import element
 
+import rung
 from rung.formats import LNS, get
 from rung.hardware import datapath
 from rung.hardware.datapath import Datapath
@@ -192,8 +193,40 @@ def test_codes_of_another_format_are_refused():
         datapath.matmul([[1]], narrow, Datapath())
     with pytest.raises(ValueError, match="6 bits are stored as uint8; got torch.int16"):
         datapath.matmul(wide, wide, Datapath(bits=6))
-    with pytest.raises(ValueError, match="must be codes of bits=6, below 64; got 200"):
+    with pytest.raises(ValueError, match="must be codes of bits=6, from 0 to 63; got 200 to 200"):
         datapath.matmul(narrow, narrow + 200, Datapath(bits=6))
+
+
+def test_negative_codes_of_twelve_bits_are_refused():
+    codes = torch.full((1, 1), -1, dtype=torch.int16)
+    with pytest.raises(ValueError, match="must be codes of bits=12, from 0 to 4095; got -1 to -1"):
+        datapath.matmul(codes, codes, Datapath(bits=12))
+
+
+def test_a_way_out_that_does_not_exist_is_not_named():
+    with pytest.raises(ValueError, match="takes 256. Use a larger base_factor"):
+        Datapath(base_factor=1).require_room(8)
+
+
+def test_windows_that_lie_in_the_padding_have_no_products():
+    image, kernel = (torch.full((1, 1, n, n), 8, dtype=torch.uint8) for n in (2, 1))
+    sums = datapath.conv2d(image, kernel, WIDE, padding=1)
+    assert sums.shape == (1, 1, 4, 4)
+    assert int((sums != 0).sum()) == 4
+    empty = torch.zeros((3, 0), dtype=torch.uint8)
+    assert datapath.linear(empty, empty, WIDE).tolist() == [[0] * 3] * 3
+
+
+@pytest.mark.parametrize("design", [Datapath(dropped_bits=9), WIDE], ids=["narrow", "wide"])
+def test_modes_and_default_devices_change_nothing(design):
+    model = torch.nn.Linear(64, 7)
+    rung.nn.convert_(model, rung.nn.Policy())
+    x, w = encoded(5, 64).codes, encoded(7, 64, seed=1).codes
+    expected = datapath.linear(x, w, design)
+    model.register_forward_hook(lambda *_: datapath.linear(x, w, design))
+    assert torch.equal(model(torch.randn(2, 64)), expected)
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        assert torch.equal(datapath.linear(x, w, design), expected)
 
 
 def test_shapes_that_do_not_go_together_are_refused():

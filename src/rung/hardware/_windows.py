@@ -32,7 +32,7 @@ def convolve(
         places = (which == index).nonzero()[:, 0]
         taps = pattern.repeat(weight.shape[1]).nonzero()[:, 0]
         for group in range(groups):
-            own = windows[:, places, group][:, :, taps].reshape(-1, len(taps))
+            own = windows[:, places, group][:, :, taps].flatten(0, 1)
             sums = matmul(own, kernels[group][:, taps].T)
             outputs = slice(group * per_group, (group + 1) * per_group)
             sums = sums.reshape(x.shape[0], len(places), per_group)

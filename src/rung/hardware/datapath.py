@@ -20,6 +20,7 @@ from rung.kernels import datapath as kernel
 
 CONVERSIONS = ("lut", "mitchell", "hybrid")
 OVERFLOWS = ("saturate", "wrap")
+WIDEST = 48  # bits of an accumulator
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Datapath:
         ranges = {
             "base_factor": (1, 2048),
             "fraction_bits": (0, 16),
-            "accumulator_bits": (4, 48),
-            "dropped_bits": (0, 47),
+            "accumulator_bits": (4, WIDEST),
+            "dropped_bits": (0, WIDEST - 1),
             "table_size": (1, 2048),
             "vector_length": (1, 2**31),
             "bits": (3, 16),
@@ -150,12 +151,14 @@ class Datapath:
         """
         needed = self.product_bits(bits)
         if needed > self.accumulator_bits:
-            missing = needed - self.accumulator_bits
+            dropped = self.dropped_bits + needed - self.accumulator_bits
+            ways = [f"accumulator_bits={needed}"] if needed <= WIDEST else []
+            ways += [f"dropped_bits={dropped}"] if dropped < WIDEST else []
+            way = ", or ".join(ways) or "a larger base_factor, whose products span fewer octaves"
             raise ValueError(
                 f"accumulators of {self.accumulator_bits} bits are too narrow for one product of "
                 f"{bits}-bit codes at base_factor={self.base_factor} and dropped_bits="
-                f"{self.dropped_bits}, which takes {needed}. Use accumulator_bits={needed}, or "
-                f"dropped_bits={self.dropped_bits + missing}."
+                f"{self.dropped_bits}, which takes {needed}. Use {way}; sums want more."
             )
 
 
@@ -223,7 +226,9 @@ def matmul_counted(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> Sums
 
 def linear(x_codes: Tensor, w_codes: Tensor, datapath: Datapath) -> Tensor:
     """``x W^T`` of codes of shapes (..., K) and (N, K); int64 of shape (..., N), see `matmul`."""
-    rows = x_codes.reshape(-1, x_codes.shape[-1])
+    if w_codes.ndim != 2:
+        raise ValueError(f"`w_codes` must have shape (N, K); got {tuple(w_codes.shape)}.")
+    rows = x_codes.flatten(0, -2) if x_codes.ndim > 1 else x_codes[None]
     return matmul(rows, w_codes.T, datapath).reshape(*x_codes.shape[:-1], w_codes.shape[0])
 
 
@@ -295,10 +300,13 @@ def code_bits(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> int:
             f"{a_codes.dtype}. These are codes of another format than the datapath's bits={bits}."
         )
     for name, codes in (("a_codes", a_codes), ("b_codes", b_codes)):
-        if bits < widest and codes.numel() and int(codes.max()) >= 1 << bits:
+        if bits == widest or not codes.numel():
+            continue
+        low, high = (int(number) for number in codes.aminmax())
+        if low < 0 or high >= 1 << bits:
             raise ValueError(
-                f"`{name}` must be codes of bits={bits}, below {1 << bits}; got {int(codes.max())}."
-                " These are codes of another format."
+                f"`{name}` must be codes of bits={bits}, from 0 to {(1 << bits) - 1}; got {low} to "
+                f"{high}. These are codes of another format."
             )
     return bits
 
