@@ -4,6 +4,7 @@ import pytest
 
 from rung import report
 from rung.cli import main
+from rung.train.models import DigitsMLP
 
 MODEL = "A model, not a measurement: operations counted, energies from a table of costs."
 
@@ -71,3 +72,18 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, text):
     assert text in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_asks_for_values_is_counted_on_the_cpu(monkeypatch, capsys):
+    command = ["energy", "digits-mlp", "--formats", "lns8", "--batch", "2"]
+    assert main(command) == 0
+    expected = capsys.readouterr().out
+    forward = DigitsMLP.forward
+
+    def asking(self, images):
+        assert images.sum().item() == images.sum().item()
+        return forward(self, images)
+
+    monkeypatch.setattr(DigitsMLP, "forward", asking)
+    assert main(command) == 0
+    assert capsys.readouterr().out == expected
