@@ -4,8 +4,8 @@
     python docs/figures.py --medians RUN     take the histograms of an LMD run's folder first
 
 Writes docs/figures/*.svg: the number system from the formats themselves, the rounding of one step
-from experiments/results/quantization-error.json, those of LMD from tune-*.json and
-lmd-medians.json beside it.
+from experiments/results/quantization-error.json, those of the datapath from datapath-error.json,
+those of LMD from tune-*.json and lmd-medians.json beside it.
 """
 
 import argparse
@@ -18,10 +18,11 @@ from typing import Any
 import datapath_figure
 import lmd_figures
 import torch
-from result_files import ROOT, exists
+from result_files import ROOT, exists, load
 from torch import Tensor
 
 from rung.formats import LNS, get
+from rung.report import datapath
 from rung.report.style import (
     BLUE,
     GREEN,
@@ -55,6 +56,8 @@ def main() -> None:
     for name, needed, draw in (
         ("lmd-rates", "tune-vit-short", lmd_figures.rates),
         ("lmd-medians", "lmd-medians", lmd_figures.medians_figure),
+        ("datapath-error", "datapath-error", lambda: datapath.draw_conversions(measured())),
+        ("datapath-sums", "datapath-error", lambda: datapath.draw_sums(measured())),
     ):
         if exists(needed):
             drawings[name] = draw
@@ -63,6 +66,11 @@ def main() -> None:
             target = FIGURES / f"{name}.svg"
             draw().savefig(target, format="svg", metadata={"Date": None})
             print(f"wrote {target.relative_to(ROOT)}")
+
+
+def measured() -> dict[str, Any]:
+    """What experiments/datapath_error.py has written."""
+    return load("datapath-error")
 
 
 # -- the number system beside bfloat16 and FP8 -------------------------------------------------

@@ -46,7 +46,15 @@ def flags(command):
 def test_commands_and_flags_are_frozen():
     assert main(["recipes"]) == 0
     group = typer.main.get_command(sys.modules["rung.cli.app"].app)
-    assert list(group.commands) == ["recipes", "train", "sweep", "energy", "bench", "report"]
+    assert list(group.commands) == [
+        "recipes",
+        "train",
+        "sweep",
+        "energy",
+        "bench",
+        "report",
+        "hardware",
+    ]
     assert flags("recipes") == []
     assert flags("report") == ["runs"]
     assert flags("train") == [
@@ -88,6 +96,26 @@ def test_commands_and_flags_are_frozen():
         "--data-dir",
         "--inference",
         "--out",
+    ]
+    assert list(group.commands["hardware"].commands) == ["vectors"]
+    vectors = group.commands["hardware"].commands["vectors"]
+    assert [name for parameter in vectors.params for name in parameter.opts] == [
+        "--base-factor",
+        "--conversion",
+        "--table-size",
+        "--fraction-bits",
+        "--accumulator-bits",
+        "--dropped-bits",
+        "--overflow",
+        "--vector-length",
+        "--bits",
+        "--zero",
+        "--count",
+        "--length",
+        "--seed",
+        "--corners",
+        "--out",
+        "--force",
     ]
     assert flags("bench") == ["rows", "--list", "--quick", "--device", "--threads", "--out"]
 

@@ -11,6 +11,7 @@ from rung import report
 from rung._version import __version__
 from rung.cli.bench import bench
 from rung.cli.energy import energy
+from rung.cli.hardware import hardware
 from rung.cli.main import DIVERGED, FINISHED
 from rung.cli.sweep import sweep
 from rung.train import RECIPES, Config, display_for, get_recipe, run, with_settings
@@ -120,6 +121,7 @@ def train(
 app.command("sweep")(sweep)
 app.command("energy")(energy)
 app.command("bench")(bench)
+app.add_typer(hardware, name="hardware")
 
 
 @app.command("report")
