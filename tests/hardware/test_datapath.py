@@ -245,6 +245,12 @@ def test_shapes_that_do_not_go_together_are_refused():
         datapath.conv2d(pair, torch.zeros((3, 1, 1, 1), dtype=torch.uint8), Datapath(), groups=2)
 
 
+def test_numbers_of_another_format_are_refused():
+    x = encoded(1, 4)
+    with pytest.raises(ValueError, match=r"base_factor and zero, \(8, False\); got \(4, False\)"):
+        datapath.to_float(torch.zeros(1), WIDE, LNS(8, 4), x, x)
+
+
 def test_results_wider_than_64_bits_are_refused():
     codes = torch.zeros((1, 4), dtype=torch.uint8)
     with pytest.raises(ValueError, match="1 partial sums must fit 64 bits together; got up to 71"):

@@ -272,10 +272,19 @@ def to_float(sums: Tensor, datapath: Datapath, fmt: LNS, a: Encoded, b: Encoded)
         fmt: The format of both operands.
         a: The first operand, for its scale: 0-d, or broadcastable to the sums.
         b: The second.
+
+    Raises:
+        ValueError: The format is not the datapath's.
     """
+    ours, theirs = (datapath.base_factor, datapath.zero), (fmt.base_factor, fmt.zero)
+    if ours != theirs:
+        raise ValueError(
+            "`fmt` must have the datapath's base_factor and zero, "
+            f"{ours}; got {theirs}. Decode with the format that the codes were made with."
+        )
     smallest = math.pow(2.0, -(fmt.levels - 1) / fmt.base_factor)
-    scales = a.scale.to(torch.float64) * b.scale.to(torch.float64)
-    return sums.to(torch.float64) * math.ldexp(smallest**2, -datapath.fraction_bits) * scales
+    first, second = (x.scale.to(torch.float64) * smallest for x in (a, b))
+    return sums.to(torch.float64) * 2.0**-datapath.fraction_bits * first * second
 
 
 def code_bits(a_codes: Tensor, b_codes: Tensor, datapath: Datapath) -> int:
