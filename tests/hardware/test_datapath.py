@@ -251,6 +251,23 @@ def test_numbers_of_another_format_are_refused():
         datapath.to_float(torch.zeros(1), WIDE, LNS(8, 4), x, x)
 
 
+WRONG_WINDOWS = [
+    ({"stride": 0}, "`stride` must be an integer of 1 or more, .* got stride=0"),
+    ({"padding": -1}, "`padding` must be an integer of 0 or more, .* got padding=-1"),
+    ({"padding": "same"}, "`padding` must be .* got padding='same'. Give numbers, not words"),
+    ({"dilation": (1, 0)}, r"`dilation` must be .* got dilation=\(1, 0\)"),
+    ({"stride": (1, 1, 2)}, r"`stride` must be .* got stride=\(1, 1, 2\)"),
+    ({"stride": 1.5}, "`stride` must be .* got stride=1.5"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), WRONG_WINDOWS, ids=str)
+def test_windows_that_cannot_move_are_refused(options, text):
+    x, w = encoded(1, 1, 4, 4).codes, encoded(1, 1, 2, 2).codes
+    with pytest.raises(ValueError, match=text):
+        datapath.conv2d(x, w, WIDE, **options)
+
+
 def test_results_wider_than_64_bits_are_refused():
     codes = torch.zeros((1, 4), dtype=torch.uint8)
     with pytest.raises(ValueError, match="1 partial sums must fit 64 bits together; got up to 71"):

@@ -19,8 +19,10 @@ def convolve(
     groups: int,
 ) -> Tensor:
     """`datapath.conv2d` by a product of (windows, taps) and (taps, outputs)."""
+    strides = _checked("stride", stride, 1)
+    paddings, dilations = _checked("padding", padding, 0), _checked("dilation", dilation, 1)
     _check(x, weight, groups)
-    windows, inside, size = _windows(x, weight, _pair(stride), _pair(padding), _pair(dilation))
+    windows, inside, size = _windows(x, weight, strides, paddings, dilations)
     per_group = weight.shape[0] // groups
     kernels = weight.reshape(groups, per_group, -1)
     result = torch.empty(
@@ -40,6 +42,17 @@ def convolve(
     return result.reshape(*result.shape[:2], *size)
 
 
+def _checked(name: str, given: Pair, least: int) -> tuple[int, ...]:
+    pair: tuple[int, ...] = tuple(_pair(given))
+    whole = all(isinstance(number, int) and not isinstance(number, bool) for number in pair)
+    if len(pair) != 2 or not whole or min(pair) < least:
+        raise ValueError(
+            f"`{name}` must be an integer of {least} or more, or two of them for rows and columns; "
+            f"got {name}={given!r}. Give numbers, not words such as 'same'."
+        )
+    return pair
+
+
 def _check(x: Tensor, weight: Tensor, groups: int) -> None:
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
@@ -47,7 +60,7 @@ def _check(x: Tensor, weight: Tensor, groups: int) -> None:
             f"groups, kernel height, kernel width); got {tuple(x.shape)} and "
             f"{tuple(weight.shape)} with groups={groups}."
         )
-    if weight.shape[0] % groups:
+    if groups < 1 or weight.shape[0] % groups:
         raise ValueError(
             f"`groups` must divide the output channels, {weight.shape[0]}; got groups={groups}."
         )

@@ -256,6 +256,11 @@ def conv2d(
 
     Returns:
         int64 of shape (batch, out, height', width'), see `matmul`.
+
+    Raises:
+        ValueError: Shapes that don't go together; a stride or dilation below 1, negative padding or
+            words for it; groups that don't divide the channels; codes of another format.
+        TypeError: Operands that are not tensors of uint8 or int16.
     """
     code_bits(x_codes, w_codes, datapath)
     return _windows.convolve(

@@ -17,6 +17,8 @@ from rung.kernels.datapath import Design, constant, mantissa_and_bin, split
 _GRAIN = 2**22
 # Planes of more remainders than this don't fit the first cache; float64 is exact up to 2^53.
 _MOST_PLANES, _EXACT = 16, 2.0**53
+# Terms up to which the bounds below hold, which are sums of float32 themselves.
+_LONGEST = 100_000
 
 
 def matmul(
@@ -41,7 +43,8 @@ def _add(
 ) -> None:  # fmt: skip
     """One partial sum of every output."""
     planes = _planes_of(design) if a.dtype == torch.uint8 else None
-    if planes is None or a.shape[1] * planes.largest >= _EXACT:
+    depth = a.shape[1]
+    if planes is None or depth > _LONGEST or depth * planes.largest >= _EXACT:
         _in_order(a, b, tables, design, None, total, overflows)
         return
     sure = _sure(a, b, design)
@@ -67,7 +70,7 @@ def _sure(a: Tensor, b: Tensor, design: Design) -> Tensor | None:
 def _magnitudes(codes: Tensor, design: Design) -> Tensor:
     """Square roots of bounds of what codes' products add to a bin: 2^(e / gamma) in its unit."""
     exponents, _ = split(torch.arange(256), design.bits)
-    # 1 + x is up to 6.2 % more than 2^x; float32 adds less than 1 % for 100,000 terms.
+    # 1 + x is up to 6.2 % more than 2^x; float32 adds less than 1 % for `_LONGEST` terms.
     unit = 1.08 * 2.0 ** (design.guard_bits - design.dropped_bits)
     sizes: Tensor = torch.exp2(exponents.to(torch.float32) / design.base_factor) * unit**0.5
     if design.zero:
