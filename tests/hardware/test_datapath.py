@@ -269,6 +269,9 @@ def test_windows_that_cannot_move_are_refused(options, text):
 
 
 def test_results_wider_than_64_bits_are_refused():
-    codes = torch.zeros((1, 4), dtype=torch.uint8)
-    with pytest.raises(ValueError, match="1 partial sums must fit 64 bits together; got up to 71"):
-        datapath.matmul(codes, codes.T, Datapath(accumulator_bits=48, dropped_bits=11))
+    with pytest.raises(ValueError, match="1 partial sum must fit 64 bits; got up to 71 from accum"):
+        Datapath(accumulator_bits=48, dropped_bits=11)
+    codes = torch.zeros((1, 64), dtype=torch.uint8)
+    wide = Datapath(accumulator_bits=48, dropped_bits=4, vector_length=4)
+    with pytest.raises(ValueError, match="16 partial sums must fit 64 bits; got up to 68 from acc"):
+        datapath.matmul(codes, codes.T, wide)

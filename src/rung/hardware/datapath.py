@@ -52,7 +52,8 @@ class Datapath:
 
     Raises:
         ValueError: A number out of range, an unknown name, a table size that doesn't divide gamma
-            or doesn't go with the conversion, accumulators too narrow for one product's constant.
+            or doesn't go with the conversion, accumulators too narrow for one product's constant or
+            too wide for sums of 64 bits.
         TypeError: A number that is not an integer.
 
     Source: Zhao et al. 2021, arXiv:2106.13914, for the element; Mitchell 1962 for 1 + x.
@@ -87,6 +88,7 @@ class Datapath:
                 f"takes fraction_bits + 2 = {self.fraction_bits + 2} bits with its sign; got "
                 f"accumulator_bits={self.accumulator_bits}. Widen them or take fewer fraction bits."
             )
+        _require_width(self.design(self.bits or 8), 1)
 
     def _check_integers(self) -> None:
         ranges = {
@@ -123,6 +125,13 @@ class Datapath:
             )
 
     @property
+    def entries(self) -> int:
+        """Of the table: bins that products are sorted into."""
+        gamma = self.base_factor
+        half = 1 << (gamma.bit_length() // 2)
+        return {"lut": gamma, "mitchell": 1, "hybrid": self.table_size or half}[self.conversion]
+
+    @property
     def constants(self) -> tuple[int, ...]:
         """Of the table, in units of 2^-fraction_bits."""
         design = self.design(self.bits or 8)
@@ -130,11 +139,8 @@ class Datapath:
 
     def design(self, bits: int) -> kernel.Design:
         """All numbers, for codes of some bits."""
-        gamma = self.base_factor
-        half = 1 << ((gamma.bit_length()) // 2)
-        sizes = {"lut": gamma, "mitchell": 1, "hybrid": self.table_size or half}
         return kernel.Design(
-            bits, gamma, sizes[self.conversion], self.fraction_bits, self.accumulator_bits,
+            bits, self.base_factor, self.entries, self.fraction_bits, self.accumulator_bits,
             self.dropped_bits, self.overflow == "wrap", self.zero,
         )  # fmt: skip
 
@@ -342,7 +348,7 @@ def _require_width(design: kernel.Design, parts: int) -> None:
     widest += (design.table_size - 1).bit_length() + (parts - 1).bit_length()
     if widest > 64:
         raise ValueError(
-            f"{parts} partial sums must fit 64 bits together; got up to {widest} from "
+            f"{parts} partial sum{'s' * (parts > 1)} must fit 64 bits; got up to {widest} from "
             f"accumulator_bits={design.accumulator_bits}, dropped_bits={design.dropped_bits}, "
             f"fraction_bits={design.fraction_bits} and {design.table_size} constants. Narrow the "
             "accumulators or drop fewer bits."

@@ -1,6 +1,7 @@
 import pytest
 
 from rung.formats import LNS, MX, Minifloat, get
+from rung.hardware.datapath import Datapath
 from rung.hardware.energy import Design, load_costs, scaling, unit_of
 from rung.hardware.energy.updates import update_of
 
@@ -184,6 +185,36 @@ def test_formats_without_a_datapath_are_refused():
 def test_designs_that_cannot_be_built_are_refused(fields, error, text):
     with pytest.raises(error, match=text):
         Design(**fields)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {},
+        {"conversion": "hybrid"},
+        {"conversion": "hybrid", "table_size": 2, "vector_length": 64},
+        {"conversion": "mitchell", "accumulator_bits": 20, "fraction_bits": 4},
+    ],
+)
+def test_a_design_follows_a_datapath(numbers):
+    datapath = Datapath(**numbers)
+    design = Design.from_datapath(datapath, buffer="8kb")
+    for field in ("conversion", "accumulator_bits", "fraction_bits"):
+        assert getattr(design, field) == getattr(datapath, field)
+    assert design.buffer == "8kb"
+    assert design.bins(8) == datapath.entries == len(datapath.constants)
+    # Without a length of its own the whole sum shares its constants.
+    lengths = design.vector_length, Design().vector_length
+    assert lengths[0] == (numbers.get("vector_length") or 2**31)
+    if not numbers:
+        assert whole(unit_of("lns8", design)) < whole(unit_of("lns8", Design()))
+
+
+def test_a_datapath_without_costs_is_refused():
+    with pytest.raises(ValueError, match="`accumulator_bits` must be from 8 to 64; got .*=6"):
+        Design.from_datapath(Datapath(accumulator_bits=6, fraction_bits=4))
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'fraction_bits'"):
+        Design.from_datapath(Datapath(), fraction_bits=4)
 
 
 def test_a_table_must_divide_the_base_factor():

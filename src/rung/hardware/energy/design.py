@@ -1,6 +1,9 @@
 """The hardware around a multiplier, as far as the energy depends on it."""
 
 from dataclasses import dataclass
+from typing import Any, Self
+
+from rung.hardware.datapath import Datapath
 
 CONVERSIONS = ("lut", "hybrid", "mitchell")
 BUFFERS = ("8kb", "32kb", "1mb")
@@ -54,6 +57,28 @@ class Design:
             )
         if self.table_size is not None:
             _require_integer("table_size", self.table_size, 1, None)
+
+    @classmethod
+    def from_datapath(cls, datapath: Datapath, **rest: Any) -> Self:
+        """What computes as a bit-true datapath does, so that both speak of one design.
+
+        Args:
+            datapath: Its widths, conversion and table; without a `vector_length` of its own,
+                constants are multiplied once a sum.
+            rest: Fields that a datapath doesn't have, `buffer`, `reuse` and `float_accumulator`.
+
+        Raises:
+            ValueError: A width that the energy model has no costs for.
+            TypeError: A field that the datapath decides.
+        """
+        return cls(
+            accumulator_bits=datapath.accumulator_bits,
+            fraction_bits=datapath.fraction_bits,
+            conversion=datapath.conversion,
+            table_size=datapath.entries if datapath.conversion == "hybrid" else None,
+            vector_length=datapath.vector_length or 2**31,
+            **rest,
+        )
 
     def bins(self, base_factor: int) -> int:
         """Bins, each with a constant, of an LNS; 1 without a constant under ``"mitchell"``.
