@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rung.kernels.cpu import datapath_bins as in_order
 from rung.kernels.cpu import datapath_loops as loops
+from rung.kernels.cpu import datapath_rows as by_rows
 from rung.kernels.cpu import threads
 from rung.kernels.datapath import Design, constant, mantissa_and_bin, split
 
@@ -17,6 +18,8 @@ from rung.kernels.datapath import Design, constant, mantissa_and_bin, split
 _GRAIN = 2**22
 # Planes of more remainders than this don't fit the first cache; float64 is exact up to 2^53.
 _MOST_PLANES, _EXACT = 16, 2.0**53
+# Share of outputs that can't overflow from which on these are computed apart.
+_MANY = 0.9
 # Terms up to which the bounds below hold, which are sums of float32 themselves.
 _LONGEST = 100_000
 
@@ -51,9 +54,12 @@ def _add(
     if sure is None:
         total += _exact(a, b, planes, design) >> design.guard_bits
         return
-    if bool(sure.any()):
+    # Both loops together take longer than the second alone if that has much to do.
+    if float(sure.float().mean()) > (0.0 if by_rows.rows_of(design) is None else _MANY):
         total += torch.where(sure, _exact(a, b, planes, design) >> design.guard_bits, 0)
-    _in_order(a, b, tables, design, ~sure, total, overflows)
+        _in_order(a, b, tables, design, ~sure, total, overflows)
+        return
+    _in_order(a, b, tables, design, None, total, overflows)
 
 
 def _sure(a: Tensor, b: Tensor, design: Design) -> Tensor | None:
@@ -140,6 +146,10 @@ def _in_order(
     total: Tensor, overflows: Tensor,
 ) -> None:  # fmt: skip
     """Outputs whose bins may overflow; all if `wanted` is None."""
+    rows = by_rows.rows_of(design) if a.dtype == torch.uint8 else None
+    if rows is not None:
+        by_rows.add(a, b, rows, design, wanted, total, overflows)
+        return
     if a.dtype == torch.uint8 and design.accumulator_bits <= in_order.WIDEST:
         _by_tiles(a, b, tables, design, wanted, total, overflows)
         return
