@@ -31,6 +31,12 @@ DESIGNS = {
     "Mitchell, 40-bit bins": Datapath(conversion="mitchell", accumulator_bits=40),
     "24-bit bins, 9 bits dropped": Datapath(dropped_bits=9),
     "24-bit bins, none dropped (all overflow)": Datapath(),
+    "16-bit bins, 17 bits dropped": Datapath(accumulator_bits=16, dropped_bits=17),
+    "32-bit bins, none dropped": Datapath(accumulator_bits=32),
+    "hybrid, 2 constants, 24-bit bins, 12 bits dropped": Datapath(
+        conversion="hybrid", table_size=2, dropped_bits=12
+    ),
+    "Mitchell, 24-bit bins, 14 bits dropped": Datapath(conversion="mitchell", dropped_bits=14),
 }
 
 

@@ -7,6 +7,7 @@ from oracles.integer_datapath import element, nearest_constant
 
 from rung.kernels import datapath
 from rung.kernels.cpu import datapath as cpu
+from rung.kernels.cpu import datapath_rows as by_rows
 from rung.kernels.datapath import Design
 
 IMPLEMENTATIONS = {"reference": datapath.reference, "numba": cpu.matmul}
@@ -77,6 +78,65 @@ def test_results_do_not_depend_on_threads_strides_or_where_a_tile_ends():
                 assert all(torch.equal(x, y) for x, y in zip(got, expected, strict=True))
         finally:
             torch.set_num_threads(threads)
+
+
+ROWS = [design for design in DESIGNS if by_rows.rows_of(design) is not None]
+
+
+def by_bins(a, b, design, length):
+    """Every output through the loop that serves bins that may overflow."""
+    shape = (a.shape[0], b.shape[1])
+    total, overflows = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
+    rows = by_rows.rows_of(design)
+    for start in range(0, a.shape[1], length):
+        part = slice(start, start + length)
+        by_rows.add(a[:, part], b[part], rows, design, None, total, overflows)
+    return total, overflows
+
+
+@pytest.mark.parametrize("design", ROWS, ids=name)
+def test_bins_in_order_are_those_of_every_pair_and_of_any_shape(design):
+    every = torch.arange(256, dtype=torch.uint8)
+    pairs = by_bins(every[:, None], every[None], design, 1)
+    for got, wanted in zip(pairs, outputs(datapath.reference, every[:, None], every[None], design),
+                           strict=True):  # fmt: skip
+        assert torch.equal(got, wanted)
+    for rows, depth, columns, length in (
+        (1, 1, 1, 1), (3, 15, 5, 15), (2, 16, 4, 16), (7, 17, 9, 17), (5, 129, 3, 129),
+        (3, 300, 6, 37), (1, 4096, 3, 4096), (2, 1000, 1, 333),
+    ):  # fmt: skip
+        for kind in KINDS:
+            a = codes((rows, depth), design, kind)
+            b = codes((depth, columns), design, kind, seed=1)
+            expected = outputs(datapath.reference, a, b, design, length)
+            for got, wanted in zip(by_bins(a, b, design, length), expected, strict=True):
+                assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("width", [10, 16, 23, 24, 25, 30, 36, 49, 50])
+@pytest.mark.parametrize("wraps", [False, True])
+def test_bins_that_are_full_in_both_directions_count_every_overflow(width, wraps):
+    """Terms of every size up to twice a bin's range, at both of its ends."""
+    for dropped in {0, 31 - width, 33 - width, 35 - width} & set(range(26)):
+        for gamma, size in ((8, 8), (8, 1), (1, 1)):
+            design = Design(8, gamma, size, 8, width, dropped, wraps, False)
+            if gamma == 1 and width < 40:
+                design = design._replace(bits=6, dropped_bits=max(0, 50 - width))
+            a, b = codes((3, 200), design, "top"), codes((200, 9), design, "all", seed=1)
+            a[:, ::3] = codes((3, 67), design, "low", seed=2)
+            half = design.last + 1
+            a[0] |= half  # most signs alike: at an end for long
+            b[:, :4] &= half - 1
+            expected = outputs(datapath.reference, a, b, design)
+            for got, wanted in zip(by_bins(a, b, design, 200), expected, strict=True):
+                assert torch.equal(got, wanted)
+
+
+def test_bins_in_order_are_served_up_to_their_widest_and_no_further():
+    assert by_rows.rows_of(Design(8, 8, 8, 8, 50, 0, True, False)) is not None
+    assert by_rows.rows_of(Design(8, 8, 8, 8, 51, 0, False, False)) is None
+    assert by_rows.rows_of(Design(8, 16, 16, 8, 24, 0, False, False)) is None
+    assert by_rows.rows_of(Design(9, 8, 8, 8, 24, 0, False, False)) is None
 
 
 def test_outputs_that_may_overflow_and_that_may_not_share_a_tile():

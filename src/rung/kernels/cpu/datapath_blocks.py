@@ -181,7 +181,7 @@ def _two(first: Any, second: Any, one: Any, other: Any, found: Any, like: Any) -
 
 @lane
 def _one(bins: Any, history: Any, row: Any, limit: Any, wraps: Any, like: Any) -> Any:
-    """An output's bins with another product, within their range, and the history of what left it."""
+    """An output's bins with another product, within their range, and a history of what left it."""
     wanted = plus(bins, read_bins(row, like))
     history = remembered(history, wanted)
     if wraps is None:

@@ -1,4 +1,4 @@
-"""Outputs of `cpu.datapath` whose bins may overflow, eight at a time: the loop's tables and calls."""
+"""Outputs of `cpu.datapath` whose bins may overflow: tables and calls of `datapath_blocks`."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
