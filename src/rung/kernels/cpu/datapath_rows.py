@@ -63,7 +63,8 @@ def _aligned(values: NDArray[np.float64], dtype: Any) -> NDArray[np.floating]:
     """A copy whose rows don't cross cache lines."""
     room = np.empty(values.size * dtype.itemsize + 64, np.uint8)
     begin = -room.ctypes.data % 64
-    copy = room[begin : len(room) - 64 + begin].view(dtype).reshape(values.shape)
+    inner: NDArray[np.floating] = room[begin : len(room) - 64 + begin].view(dtype)
+    copy = inner.reshape(values.shape)
     copy[:] = values
     return copy
 
