@@ -1,0 +1,123 @@
+"""Straight-line helpers of the loops, written by Python itself into the function that calls them.
+
+To numba a helper is a function: typed, lowered and optimised on its own, a tenth of a second each,
+and then inlined. Here Python runs it once for the types and once for the code, with operands that
+record what is done to them, each operation typed and lowered as numba does it. So all that Python
+knows while it runs is decided then: `x is None`, loops over `range(10)`, tuples, other helpers.
+"""
+
+import builtins
+import functools
+import inspect
+import types as python
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core import types
+from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
+from numba.extending import _Intrinsic, is_jitted
+
+from rung.kernels.cpu.lane_operands import (
+    Operand,
+    call,
+    kind_of,
+    largest,
+    packed,
+    smallest,
+    unpacked,
+    writing_to,
+)
+
+_stubs: dict[Any, "Helper"] = {}
+
+
+class Helper:
+    """A helper: numba calls it as an intrinsic, other helpers by running it.
+
+    Args:
+        name: For messages of numba.
+        choose: The function for the arguments' types.
+        like: A function with the same parameters.
+        stub: What numba finds under the helper's name, if that isn't this object.
+    """
+
+    def __init__(
+        self, name: str, choose: Callable[..., Any], like: Callable[..., Any], stub: Any = None
+    ) -> None:
+        self.function, self._choose = like, choose
+        context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
+        own = inspect.signature(like).parameters.values()
+        self.__doc__ = like.__doc__
+        handle = self if stub is None else stub
+        if stub is not None:
+            _stubs[stub] = self
+
+        def define(typing: Any, *kinds: Any) -> Any:
+            with writing_to(typing):
+                result = kind_of(self(*(unpacked(kind, None) for kind in kinds)))
+            return result(*kinds), self._build
+
+        define.__signature__ = inspect.Signature([context, *own])  # type: ignore[attr-defined]
+        template = make_intrinsic_template(handle, define, name)
+        infer(template)
+        infer_global(handle, types.Function(template))
+
+    def _build(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        with writing_to(context.typing_context, context, builder):
+            given = zip(signature.args, arguments, strict=True)
+            return packed(self(*(unpacked(kind, value) for kind, value in given)))
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Write this helper's code; from other helpers only."""
+        return _rebound(self._choose(*map(kind_of, arguments)))(*arguments)
+
+
+@functools.cache
+def _rebound(function: Any) -> Any:
+    """The function with names that stand for what takes operands."""
+    known = {"min": smallest, "max": largest, **function.__globals__}
+    names = {name: _stand_in(known[name]) for name in _names(function.__code__) if name in known}
+    cells = [python.CellType(_stand_in(c.cell_contents)) for c in function.__closure__ or ()]
+    return python.FunctionType(
+        function.__code__,
+        {"__builtins__": builtins, **names},
+        function.__name__,
+        function.__defaults__,
+        tuple(cells),
+    )
+
+
+def _names(code: Any) -> set[str]:
+    inner = (item for item in code.co_consts if isinstance(item, python.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+class _Module:
+    """A module whose names stand for what takes operands."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return _stand_in(getattr(self._module, name))
+
+
+def _stand_in(value: Any) -> Any:
+    """What takes the place of a name's value while Python runs a helper."""
+    if isinstance(value, python.ModuleType):
+        return _Module(value)
+    if inspect.isfunction(value) and value in _stubs:
+        return _stubs[value]
+    if is_jitted(value) or isinstance(value, _Intrinsic):
+        return functools.partial(call, value)
+    number = isinstance(value, type) and issubclass(value, np.generic)
+    if not number and not isinstance(value, np.ufunc):
+        return value
+
+    def either(*arguments: Any) -> Any:
+        if any(isinstance(argument, Operand) for argument in arguments):
+            return call(value, *arguments)
+        return value(*arguments)
+
+    return either
