@@ -6,12 +6,12 @@ compile and to run than their arithmetic.
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.float32_math import use_widest_vectors
-from rung.kernels.cpu.jit import jit
-from rung.kernels.cpu.simd import pointer
+from rung.kernels.cpu.jit import called
+from rung.kernels.cpu.lane_control import loop
 
 CHUNK = 8192  # elements, a multiple of 128: whole blocks of random signs
 
@@ -21,7 +21,7 @@ _W0, _W1 = _u64(0x9E3779B9), _u64(0xBB67AE85)
 _MASK, _WORD = _u64(0xFFFFFFFF), _u64(32)
 
 
-@jit
+@called
 def fill_words(
     target: Any, blocks: Any, key: Any, first_block: Any, step: Any, purpose: Any
 ) -> None:
@@ -36,9 +36,9 @@ def fill_words(
         purpose: Fourth counter word, uint64.
     """
     use_widest_vectors()
-    words = numba.carray(pointer(target, _u64(0)), 2 * blocks)
+    words = array_at(target, _u64(0), 2 * blocks)
     key1 = key >> _WORD
-    for block in range(blocks):
+    for block in loop(0, blocks):
         index = first_block + _u64(block)
         c0, c1, c2, c3 = index, index >> _WORD, step, purpose
         k0, k1 = key, key1
@@ -52,10 +52,9 @@ def fill_words(
         words[2 * block + 1] = (c2 & _MASK) | (c3 << _WORD)
 
 
-@jit
+@called
 def copy_bytes(target: Any, source: Any, count: Any) -> None:
     """Bytes from one address to another."""
-    theirs = numba.carray(pointer(source, _u8(0)), count)
-    ours = numba.carray(pointer(target, _u8(0)), count)
-    for i in range(count):
+    theirs, ours = array_at(source, _u8(0), count), array_at(target, _u8(0), count)
+    for i in loop(0, count):
         ours[i] = theirs[i]

@@ -25,6 +25,8 @@ from rung.kernels.cpu.half_lanes import (
     write_halves,
 )
 from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.lane_control import Variable, loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.moment_lanes import advance, bounded, read_gradients, size_of
 from rung.kernels.cpu.philox_noise import (
     KEYS,
@@ -110,7 +112,7 @@ def _moves(numbers: Any, stochastic: Any) -> Any:
     return factor * _PARTS, reach * _PARTS, decay * _PARTS
 
 
-@jit
+@lane
 def _part(
     codes: Any, grad: Any, v: Any, signs: Any, n: Any, first: Any, step: Any, numbers: Any,
     last: Any, likes: Any, modes: Any, tables: Any, scratch: Any,
@@ -122,14 +124,12 @@ def _part(
     beta, rest = numbers[BETA], numbers[REST]
     scales, moves = (numbers[SCALE], numbers[INVERSE]), _moves(numbers, stochastic)
     noise = scratch + NOISE
-    begin = 0
-    while begin < n:
-        place = (first + begin) % SHARED
-        end = min(n, begin + SHARED - place)
+    for block in loop(first // SHARED, (first + n + (SHARED - 1)) // SHARED):
+        place = block * SHARED - first
         if noisy is not None:
-            shared_halves(noise, scratch + SCHEDULE, first + begin - place, step, _MOMENT)
-        for i in range(begin, end, 32):
-            own = noise + (place + i - begin) // 8
+            shared_halves(noise, scratch + SCHEDULE, block * SHARED, step, _MOMENT)
+        for i in loop(max(place, 0), min(place + SHARED, n), 32):
+            own = noise + (i - place) // 8
             prefetch(grad + grad_size * i + _AHEAD)
             prefetch(grad + grad_size * i + _AHEAD + 64)
             prefetch(v + moment_size * i + _AHEAD)
@@ -140,42 +140,42 @@ def _part(
                 codes + size * i, like, signed, r, signs + i // 8, own + ROOM // 2, stochastic,
                 moves, last,
             )  # fmt: skip
-        begin = end
 
 
-@jit
+@lane
 def _chunk(
     first: Any, n: Any, place: Any, numbers: Any, likes: Any, modes: Any, tables: Any, scratch: Any
 ) -> None:
     """Elements first ... first + n - 1 of a tensor, at most `CHUNK`."""
     size, grad_size, moment_size = size_of(likes[0]), size_of(likes[1]), size_of(likes[2])
-    signs = place[SIGNS] + first // 8
-    if modes[0] is None and place[SIGNS] == 0:
-        signs = scratch + DRAWN_SIGNS
-        block = _u64(first // 128)
-        fill_words(signs, (n + 127) // 128, _u64(place[KEY]), block, _u64(0), _SIGN)
+    signs = Variable(place[SIGNS] + first // 8)
+    if modes[0] is None:
+        with when(place[SIGNS] == 0):
+            signs.now, block = scratch + DRAWN_SIGNS, _u64(first // 128)
+            fill_words(signs.now, (n + 127) // 128, _u64(place[KEY]), block, _u64(0), _SIGN)
     codes, grad = place[CODES] + size * first, place[GRAD] + grad_size * first
     v, step, last = place[MOMENT] + moment_size * first, _i32(place[STEP]), _i32(place[LAST])
-    full = n - n % 32
-    _part(codes, grad, v, signs, full, first, step, numbers, last, likes, modes, tables, scratch)
-    if full == n:
-        return
+    full = n & np.int64(-32)
     # What is left goes through copies that have room for 32.
-    codes, grad, v = codes + size * full, grad + grad_size * full, v + moment_size * full
-    signs, first, rest = signs + full // 8, first + full, n - full
-    room = scratch + TAIL
-    given, moved, sign = room + 64, room + 192, room + 320
-    copy_bytes(room, codes, size * rest)
-    copy_bytes(given, grad, grad_size * rest)
-    copy_bytes(moved, v, moment_size * rest)
-    if modes[0] is None:
-        copy_bytes(sign, signs, (rest + 7) // 8)
-    _part(
-        room, given, moved, sign, np.int64(32), first, step, numbers, last, likes, modes, tables,
-        scratch,
+    room, rest = scratch + TAIL, n - full
+    copies = (
+        (room, codes + size * full, size * rest), (room + 64, grad + grad_size * full,
+        grad_size * rest), (room + 192, v + moment_size * full, moment_size * rest),
+        (room + 320, signs.now + full // 8, (rest + 7) // 8),
     )  # fmt: skip
-    copy_bytes(codes, room, size * rest)
-    copy_bytes(v, moved, moment_size * rest)
+    # One loop for both, since a second copy of it would take as long again to compile.
+    for part in loop(0, choose(rest > 0, 2, 1)):
+        tail = part > 0
+        with when(tail):
+            for copy in copies if modes[0] is None else copies[:3]:
+                copy_bytes(*copy)
+        _part(
+            choose(tail, room, codes), choose(tail, room + 64, grad), choose(tail, room + 192, v),
+            choose(tail, room + 320, signs.now), choose(tail, 32, full),
+            choose(tail, first + full, first), step, numbers, last, likes, modes, tables, scratch,
+        )  # fmt: skip
+    for target, source, count in (copies[0], copies[2]):
+        copy_bytes(source, target, count)
 
 
 @jit

@@ -1,66 +1,81 @@
 """Loops from codes to values, compiled by numba: of an LNS without a table, of others by one."""
 
+from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 
 from rung.kernels.cpu import simd
+from rung.kernels.cpu.arrays import array_at, on_stack
 from rung.kernels.cpu.float32_math import bits_of, float_of
-from rung.kernels.cpu.jit import jit
+from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.lane_control import Variable, either, loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.rung_lanes import ONE, SIGN, gather
-from rung.kernels.cpu.simd import LANES, load, look_up, pointer, select, splat, store, stream
+from rung.kernels.cpu.simd import LANES, load, look_up, select, splat, store, stream
 
 _f32, _i32 = np.float32, np.int32
 _BITS, _SHIFT, _LAST, _FIRST, _MANTISSAS = 0, 1, 2, 4, 9  # places in the plan of `cpu.lns`
 
 
-@jit
-def _group(i: Any, layout: Any) -> Any:
-    """Index of the scale of element i, and the end of its group."""
-    _, length, block, rows, _ = layout
-    row = i // length
-    column = (i - row * length) // block
-    end = min(row * length + (column + 1) * block, (row + 1) * length)
-    return (row % rows) * ((length + block - 1) // block) + column, end
+@lane
+def _groups(places: Any, layout: Any, scales_at: Any) -> Iterator[Any]:
+    """First element, end and scale of each group of equal scale among those asked for."""
+    size, length, block, rows, _ = layout
+    scales, blocks = array_at(scales_at, _f32(0.0), size), (length + block - 1) // block
+    row, last = places[0] // length, places[1] - 1
+    first, last_row = row * blocks + (places[0] - row * length) // block, last // length
+    end = last_row * blocks + (last - last_row * length) // block + 1
+    for group in loop(first, choose(places[0] < places[1], end, first)):
+        row = group // blocks
+        column = group - row * blocks
+        start = row * length + column * block
+        stop = min(min(start + block, (row + 1) * length), places[1])
+        yield max(start, places[0]), stop, scales[(row % rows) * blocks + column]
 
 
-@jit
+@lane
 def _put(out: Any, i: Any, value: Any, streamed: Any) -> None:
-    if streamed:
-        stream(out, i, value)
-    else:
-        store(out, i, value)
+    with either(streamed) as (past, through):
+        with past:
+            stream(out, i, value)
+        with through:
+            store(out, i, value)
 
 
-@jit
-def _lns_span(
-    codes: Any, start: Any, end: Any, scale: Any, out: Any, streamed: Any, plan: Any, drop: Any
-) -> None:
-    """Values of codes[start:end], a multiple of sixteen."""
-    bits, shift, last = plan[_BITS] + drop, _i32(plan[_SHIFT]), _i32(plan[_LAST])
-    gamma = (1 << shift) - 1
-    mantissas = numba.carray(pointer(plan[_MANTISSAS], _i32(0)), 2 * LANES)
-    spread = np.empty(LANES, np.int32)
-    for lane in range(LANES):  # steps above e = last, which begins an octave
-        spread[lane] = mantissas[1 + (lane & gamma)] + ONE
-    table, factor = load(spread, 0), splat(_f32(scale))
-    first, mask = splat(_i32(plan[_FIRST])), splat(_i32((1 << (bits - 1)) - 1))
-    left, octave = splat(_i32(32 - bits)), splat(_i32(23))
-    top, rungs, sign = splat(last), splat(shift), splat(SIGN)
-    half, low, one = splat(_i32((1 << drop >> 1) - 1)), splat(_i32(drop)), splat(_i32(1))
-    zero = splat(_i32(0))
-    for i in range(start, end, LANES):
-        code = load(codes, i)
-        e = code & mask
-        if drop:
-            e = (e + half + ((e >> low) & one)) >> low
-            e = select(e < top, e, top)
-        steps = e - top
-        power = ((steps >> rungs) << octave) + look_up(table, steps)
-        power = select(e >= first, power, zero)
-        value = simd.bits_of(simd.float_of(power) * factor)
-        _put(out, i, simd.float_of(value | ((code << left) & sign)), streamed)
+@lane
+def _lns_table(plan: Any) -> Any:
+    """Powers of the steps above e = last, which begins an octave, in bits."""
+    gamma = (1 << plan[_SHIFT]) - 1
+    mantissas, table = array_at(plan[_MANTISSAS], _i32(0), 2 * LANES), on_stack(_i32(0))
+    for k in range(LANES):
+        table[k] = mantissas[1 + (gamma & k)] + ONE
+    return load(table, np.int64(0))
+
+
+@lane
+def _dropped(e: Any, drop: Any, top: Any) -> Any:
+    """Exponent codes without their low bits, rounded to even."""
+    low, one = splat(_i32(drop)), splat(_i32(1))
+    half = splat(_i32((1 << drop >> 1) - 1))
+    result = Variable(e)
+    with when(drop != 0):
+        kept = (e + half + ((e >> low) & one)) >> low
+        result.now = select(kept < top, kept, top)
+    return result.now
+
+
+@lane
+def _lns_values(code: Any, table: Any, factor: Any, plan: Any, drop: Any) -> Any:
+    """Values of sixteen codes."""
+    bits, last = plan[_BITS] + drop, splat(_i32(plan[_LAST]))
+    e = _dropped(code & splat(_i32((1 << (bits - 1)) - 1)), drop, last)
+    steps = e - last
+    power = ((steps >> splat(_i32(plan[_SHIFT]))) << splat(_i32(23))) + look_up(table, steps)
+    power = select(e >= splat(_i32(plan[_FIRST])), power, splat(_i32(0)))
+    value = simd.bits_of(simd.float_of(power) * factor)
+    sign = (code << splat(_i32(32 - bits))) & splat(SIGN)
+    return simd.float_of(value | sign)
 
 
 @jit
@@ -75,74 +90,83 @@ def lns(addresses: Any, places: Any, layout: Any, kind: Any, plan: Any, drop: An
         plan: `cpu.lns` fills it.
         drop: Low bits to round away.
     """
-    codes = numba.carray(pointer(addresses[0], kind), layout[0])
-    scales = numba.carray(pointer(addresses[1], _f32(0.0)), layout[0])
-    out = numba.carray(pointer(addresses[2], _f32(0.0)), layout[0])
-    given, result = np.zeros(LANES, codes.dtype), np.empty(LANES, np.float32)
-    i = places[0]
-    while i < places[1]:
-        place, end = _group(i, layout)
-        end = min(end, places[1])
-        whole = i + ((end - i) & -LANES)
-        if i < whole:
-            _lns_span(codes, i, whole, scales[place], out, layout[4] != 0, plan, drop)
-        if whole < end:
-            for lane in range(end - whole):
-                given[lane] = codes[whole + lane]
-            _lns_span(given, 0, LANES, scales[place], result, False, plan, drop)
-            for lane in range(end - whole):
-                out[whole + lane] = result[lane]
-        i = end
+    _lns(addresses, places, layout, kind, plan, drop)
+
+
+@lane
+def _lns(addresses: Any, places: Any, layout: Any, kind: Any, plan: Any, drop: Any) -> None:
+    codes, out = array_at(addresses[0], kind, layout[0]), array_at(addresses[2], _f32(0), layout[0])
+    given, result, zero = on_stack(kind), on_stack(_f32(0)), np.int64(0)
+    table = _lns_table(plan)
+    store(given, zero, splat(_i32(0)))
+    for start, end, scale in _groups(places, layout, addresses[1]):
+        whole, factor = start + ((end - start) & np.int64(-LANES)), splat(scale)
+        for i in loop(start, whole, LANES):
+            value = _lns_values(load(codes, i), table, factor, plan, drop)
+            _put(out, i, value, layout[4] != 0)
+        with when(whole < end):
+            for i in loop(whole, end):
+                given[i - whole] = codes[i]
+            store(result, zero, _lns_values(load(given, zero), table, factor, plan, drop))
+            for i in loop(whole, end):
+                out[i] = result[i - whole]
 
 
 @jit
 def take(addresses: Any, places: Any, layout: Any, kind: Any, table: Any, _drop: Any) -> None:
     """table[code] * scale for every code; arguments of `lns`, and values at scale 1."""
-    codes = numba.carray(pointer(addresses[0], kind), layout[0])
-    scales = numba.carray(pointer(addresses[1], _f32(0.0)), layout[0])
-    out = numba.carray(pointer(addresses[2], _f32(0.0)), layout[0])
-    mask, i = table.size - 1, places[0]
-    while i < places[1]:
-        place, end = _group(i, layout)
-        end = min(end, places[1])
-        scale, whole = scales[place], i + ((end - i) & -LANES)
-        lanes, factor = splat(_i32(mask)), splat(scale)
-        for at in range(i, whole, LANES):
-            value = gather(table, load(codes, at) & lanes) * factor
-            _put(out, at, value, layout[4] != 0)
-        for at in range(whole, end):
-            out[at] = table[np.int64(codes[at]) & mask] * scale
-        i = end
+    _take(addresses, places, layout, kind, table)
+
+
+@lane
+def _take(addresses: Any, places: Any, layout: Any, kind: Any, table: Any) -> None:
+    codes, out = array_at(addresses[0], kind, layout[0]), array_at(addresses[2], _f32(0), layout[0])
+    mask, lanes = table.size - 1, splat(_i32(table.size - 1))
+    for start, end, scale in _groups(places, layout, addresses[1]):
+        whole, factor = start + ((end - start) & np.int64(-LANES)), splat(scale)
+        for i in loop(start, whole, LANES):
+            _put(out, i, gather(table, load(codes, i) & lanes) * factor, layout[4] != 0)
+        for i in loop(whole, end):
+            out[i] = table[np.int64(codes[i]) & mask] * scale
 
 
 @jit
 def ladder(addresses: Any, places: Any, layout: Any, kind: Any, table: Any, signs_at: Any) -> None:
     """`take` of magnitudes with signs from packed bits (at an address; 0: none, all positive)."""
-    codes = numba.carray(pointer(addresses[0], kind), layout[0])
-    scales = numba.carray(pointer(addresses[1], _f32(0.0)), layout[0])
-    out = numba.carray(pointer(addresses[2], _f32(0.0)), layout[0])
-    signs = numba.carray(pointer(signs_at, np.uint8(0)), (layout[0] + 7) // 8)
-    mask, i = table.size - 1, places[0]
-    negative, none = splat(SIGN), splat(_i32(0))
-    lanes = splat(_i32(mask))
-    while i < places[1]:
-        place, end = _group(i, layout)
-        end = min(end, places[1])
-        scale = scales[place]
-        factor = splat(scale)
-        at = i
-        while at < end:
-            if at + LANES <= end and at % 8 == 0:
-                value = simd.bits_of(gather(table, load(codes, at) & lanes) * factor)
-                if signs_at:
-                    word = np.uint16(np.uint16(signs[at // 8]) | np.uint16(signs[at // 8 + 1]) << 8)
-                    value = value ^ select(simd.mask_of_bits(word), negative, none)
-                _put(out, at, simd.float_of(value), layout[4] != 0 and at % LANES == 0)
-                at += LANES
-            else:
-                bits = bits_of(_f32(table[np.int64(codes[at]) & mask] * scale))
-                if signs_at and (signs[at // 8] >> (at % 8)) & 1:
-                    bits = _i32(bits ^ SIGN)
-                out[at] = float_of(bits)
-                at += 1
-        i = end
+    _ladder(addresses, places, layout, kind, table, signs_at)
+
+
+@lane
+def _ladder(addresses: Any, places: Any, layout: Any, kind: Any, table: Any, signs_at: Any) -> None:
+    for start, end, scale in _groups(places, layout, addresses[1]):
+        _signed(
+            addresses, start, end, kind, table, signs_at, layout[0], scale, layout[4] != 0
+        )  # fmt: skip
+
+
+@lane
+def _signed(
+    addresses: Any, start: Any, end: Any, kind: Any, table: Any, signs_at: Any, size: Any,
+    scale: Any, streamed: Any,
+) -> None:  # fmt: skip
+    """Elements start ... end - 1, of one scale; whole bytes of signs in vectors."""
+    codes, out = array_at(addresses[0], kind, size), array_at(addresses[2], _f32(0.0), size)
+    signs, mask = array_at(signs_at, np.uint8(0), (size + 7) // 8), table.size - 1
+    even = min((start + 7) & np.int64(-8), end)
+    whole = even + ((end - even) & np.int64(-LANES))
+    lanes, factor = splat(_i32(mask)), splat(scale)
+    for i in loop(even, whole, LANES):
+        value = Variable(simd.bits_of(gather(table, load(codes, i) & lanes) * factor))
+        with when(signs_at != 0):
+            word = np.uint16(np.uint16(signs[i // 8]) | np.uint16(signs[i // 8 + 1]) << 8)
+            negative = select(simd.mask_of_bits(word), splat(SIGN), splat(_i32(0)))
+            value.now = value.now ^ negative
+        _put(out, i, simd.float_of(value.now), streamed & (i % LANES == 0))
+    with when((start < even) | (whole < end)):
+        for part in loop(0, 2):  # what is before and behind the vectors
+            for i in loop(choose(part == 0, start, whole), choose(part == 0, even, end)):
+                bits = Variable(bits_of(_f32(table[np.int64(codes[i]) & mask] * scale)))
+                with when(signs_at != 0):
+                    negative = _i32((np.int64(signs[i // 8]) >> (i % 8)) & 1)
+                    bits.now = _i32(bits.now ^ _i32(negative << 31))
+                out[i] = float_of(bits.now)

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import types
 
 from rung.kernels.cpu import simd
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.jit import jit, lane, overload
 from rung.kernels.cpu.philox_lanes import WORDS, fill_words, key_schedule
-from rung.kernels.cpu.simd import load, pointer, splat
+from rung.kernels.cpu.simd import load, splat
 from rung.kernels.philox import PURPOSE_ENCODE
 
 _ZERO, _PURPOSE = np.int32(0), np.int32(PURPOSE_ENCODE)
@@ -18,7 +18,7 @@ _ZERO, _PURPOSE = np.int32(0), np.int32(PURPOSE_ENCODE)
 @jit
 def fill(address: Any, key: Any, first_block: Any, blocks: Any) -> None:
     """The words of consecutive blocks of a stream, 16 bytes each, at an address."""
-    words, keys = numba.carray(pointer(address, _ZERO), 4 * blocks), np.empty(20, np.int32)
+    words, keys = array_at(address, _ZERO, 4 * blocks), np.empty(20, np.int32)
     key_schedule(key, keys)
     block, place = np.uint64(first_block), 0
     while place + WORDS <= 4 * blocks:
@@ -64,7 +64,7 @@ def _drawn(address: Any, like: Any, size: Any) -> Any:
         return None
 
     def array(address: Any, like: Any, size: Any) -> Any:
-        return numba.carray(pointer(address, like), size)
+        return array_at(address, like, size)
 
     return nothing if isinstance(like, types.NoneType) else array
 

@@ -4,9 +4,6 @@ Straight-line code on one value: no branch, no call, no table, so a loop over th
 instructions. Polynomials are minimax fits (iteratively reweighted least squares at 4,000 Chebyshev
 points in float64), evaluated by Estrin's scheme with fused multiplications: short chains keep a
 processor busy. Every processor gives the same bits, since without fast-math nothing is reordered.
-
-numba's disk cache notices a change of the kernel's own file only: after changing this file, touch
-those that import it.
 """
 
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba.core import types
 
-from rung.kernels.cpu.jit import intrinsic, jit
+from rung.kernels.cpu.jit import inner, intrinsic
 
 _f32, _i32 = np.float32, np.int32
 
@@ -75,7 +72,7 @@ _E5, _E6 = _f32(0.008368919287609359), _f32(0.0013814177473937643)
 _ONE, _HALF, _TWO = _f32(1.0), _f32(0.5), _f32(2.0)
 
 
-@jit
+@inner
 def exp(x: Any) -> Any:
     """e^x of a float32, |x| <= `LARGEST_EXPONENT`."""
     shifted = fma(x, _LOG2_E, _TO_INTEGER)
@@ -95,7 +92,7 @@ _ROOT_HALF_BITS = _i32(0x3F3504F3)
 _MANTISSA, _ONE_BITS = _i32(0x7FFFFF), _i32(0x3F800000)
 
 
-@jit
+@inner
 def split(x: Any) -> Any:
     """(k, f) of a positive normal float32 x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt(2))."""
     bits = bits_of(x)
@@ -104,7 +101,7 @@ def split(x: Any) -> Any:
     return k, float_of(_i32(bits - _i32(k << _i32(23)))) - _ONE
 
 
-@jit
+@inner
 def log_sum(k: Any, f: Any) -> Any:
     """Sum k ln 2 + ln(1 + f) of float32 k (an integer) and f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
     square = f * f
@@ -115,22 +112,18 @@ def log_sum(k: Any, f: Any) -> Any:
     return fma(k, _LN2_HIGH, f + tail)
 
 
-@jit
+@inner
 def log(x: Any) -> Any:
     """Natural logarithm of a positive normal float32."""
     k, f = split(x)
     return log_sum(_f32(k), f)
 
 
-_S1, _S2, _S3 = _f32(-0.16666654609333859), _f32(0.008332160751846618), _f32(-1.9515282105500074e-4)
-_C2, _C3, _C4 = _f32(0.0416666456825072), _f32(-0.0013887316235176813), _f32(2.4433155155687202e-5)
-_TURN = _f32(2 * np.pi * 2.0**-24)
-_EIGHTH, _QUARTER = _i32(1 << 21), _i32(22)
-_PER_WORD, _SIGN = _f32(2.0**-32), _i32(-0x80000000)
+_PER_WORD = _f32(2.0**-32)
 _ROOT_HALF_FROM_ONE = _f32(1 - 0.5**0.5)
 
 
-@jit
+@inner
 def radius(word: Any) -> Any:
     """sqrt(-2 ln((word + 0.5) / 2^32)), the word unsigned, given as int32."""
     from_end = word < _i32(0)
@@ -142,20 +135,3 @@ def radius(word: Any) -> Any:
     k_end = _i32(0) if near else _i32(-1)
     log_u1 = log_sum(_f32(k_end if from_end else k), f_end if from_end else f)
     return np.sqrt(-_TWO * log_u1)
-
-
-@jit
-def cos_sin(word: Any) -> Any:
-    """Cosine and sine of (word >> 8) / 2^24 of a turn, the word unsigned, given as int32."""
-    turn = _i32(_i32(word >> _i32(8)) & _i32(0xFFFFFF))
-    quarter = _i32(_i32(turn + _EIGHTH) >> _QUARTER)
-    angle = _f32(_i32(turn - _i32(quarter << _QUARTER))) * _TURN
-    z = angle * angle
-    sin = fma(angle * z, fma(fma(_S3, z, _S2), z, _S1), angle)
-    cos = fma(z * z, fma(fma(_C4, z, _C3), z, _C2), fma(z, -_HALF, _ONE))
-    odd = _i32(quarter & _i32(1)) != _i32(0)
-    x, y = (sin if odd else cos), (cos if odd else sin)
-    # cos turns negative in quarters 1 and 2, sin in 2 and 3.
-    x_sign = _i32(_i32(_i32(quarter + _i32(1)) << _i32(30)) & _SIGN)
-    y_sign = _i32(_i32(quarter << _i32(30)) & _SIGN)
-    return float_of(_i32(bits_of(x) ^ x_sign)), float_of(_i32(bits_of(y) ^ y_sign))

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
-from rung.kernels.cpu.jit import jit
+from rung.kernels.cpu.arrays import array_at
+from rung.kernels.cpu.jit import inner, jit
 from rung.kernels.cpu.rung_lanes import INFINITE, largest_bits, power_of_two_above
-from rung.kernels.cpu.simd import pointer
 
 _i32 = np.int32
 
 
-@jit
+@inner
 def span_of(group: Any, length: Any, block: Any) -> Any:
     """First and end index of a group: blocks of `block` elements in rows of `length`."""
     blocks = (length + block - 1) // block
@@ -24,8 +23,8 @@ def span_of(group: Any, length: Any, block: Any) -> Any:
 @jit
 def largest(x_at: Any, out_at: Any, size: Any, places: Any) -> None:
     """Bits of the largest magnitude of elements places[0] ... places[1] - 1."""
-    x = numba.carray(pointer(x_at, _i32(0)), size)
-    out = numba.carray(pointer(out_at, _i32(0)), 1)
+    x = array_at(x_at, _i32(0), size)
+    out = array_at(out_at, _i32(0), 1)
     out[0] = largest_bits(x, places[0], places[1])
 
 
@@ -33,8 +32,8 @@ def largest(x_at: Any, out_at: Any, size: Any, places: Any) -> None:
 def largest_of_groups(x_at: Any, out_at: Any, first: Any, end: Any, layout: Any) -> None:
     """Bits of the largest magnitude of groups; `layout` is size, length of a row, block."""
     size, length, block = layout
-    x = numba.carray(pointer(x_at, _i32(0)), size)
-    out = numba.carray(pointer(out_at, _i32(0)), end)
+    x = array_at(x_at, _i32(0), size)
+    out = array_at(out_at, _i32(0), end)
     for group in range(first, end):
         start, stop = span_of(group, length, block)
         out[group] = largest_bits(x, start, stop)
@@ -43,7 +42,7 @@ def largest_of_groups(x_at: Any, out_at: Any, first: Any, end: Any, layout: Any)
 @jit
 def powers_of_two(at: Any, size: Any, highest: Any) -> None:
     """Round scales up to powers of two, in place."""
-    scales = numba.carray(pointer(at, _i32(0)), size)
+    scales = array_at(at, _i32(0), size)
     for i in range(size):
         if 0 < scales[i] < INFINITE:
             scales[i] = power_of_two_above(scales[i], highest)

@@ -10,9 +10,12 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic as _numba_intrinsic
-from numba.extending import overload as _numba_overload
 
-LANE = {"nogil": True, "error_model": "numpy", "forceinline": True}
+from rung.kernels.cpu.lane_writer import Called, Helper
+
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+# Nor a wrapper for Python, which takes longer to compile than most of these functions.
+_INNER: Any = {**_OPTIONS, "no_cpython_wrapper": True}
 
 
 class _Cache(FunctionCache):  # type: ignore[misc,unused-ignore]
@@ -33,7 +36,9 @@ class _Cache(FunctionCache):  # type: ignore[misc,unused-ignore]
 
 def _names(function: Any) -> Any:
     """A function's full name, and those of the functions in its cells; of a number its text."""
-    python = getattr(function, "py_func", getattr(function, "_defn", function))
+    python = function
+    for attribute in ("py_func", "_defn", "function"):  # numba's functions, intrinsics and lanes
+        python = getattr(function, attribute, python)
     if not isinstance(python, FunctionType):
         return repr(python)
     cells = [cell.cell_contents for cell in python.__closure__ or ()]
@@ -42,7 +47,7 @@ def _names(function: Any) -> Any:
 
 def jit(function: Any) -> Any:
     """`numba.njit` with a disk cache where there is room for one, without the interpreter lock."""
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled = numba.njit(**_OPTIONS)(function)
     # RuntimeError: neither the package nor the user's cache folder can be written.
     with contextlib.suppress(RuntimeError):
         compiled._cache = _Cache(function)
@@ -58,13 +63,33 @@ def _stamp() -> tuple[float, int]:
 
 
 def lane(function: Any) -> Any:
-    """A helper of `jit`'s functions that LLVM copies to where it is called: one step on vectors."""
-    return numba.njit(**LANE)(function)
+    """A helper of `jit`'s functions, written into them: one step on vectors, without branches."""
+    return Helper(function.__name__, lambda *kinds: function, function)
+
+
+def called(function: Any) -> Any:
+    """As `lane`, but a function of its own that is called: LLVM copies it nowhere."""
+    return Called(function.__name__, lambda *kinds: function, function)
 
 
 def overload(stub: Any) -> Callable[[Any], Any]:
     """As `lane`, for a helper whose code depends on its arguments' types."""
-    return _numba_overload(stub, jit_options=LANE)  # type: ignore[no-any-return,unused-ignore]
+
+    def register(choose: Any) -> Any:
+        Helper(stub.__name__, choose, stub, stub)
+        return choose
+
+    return register
+
+
+def inner(function: Any) -> Any:
+    """A function that only `jit`'s call, from which it is cached."""
+    return numba.njit(**_INNER)(function)
+
+
+def inlined(function: Any) -> Any:
+    """As `lane`, for a helper with branches or loops of its own; takes longer to compile."""
+    return numba.njit(forceinline=True, **_INNER)(function)
 
 
 def intrinsic(function: Any) -> Any:

@@ -6,13 +6,15 @@ the only boundary in question.
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from rung.kernels.cpu import simd
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.draw_loops import uniforms
 from rung.kernels.cpu.float32_math import float_of
 from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.lane_control import Variable, loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.round_loops import rounding_loop
 from rung.kernels.cpu.rung_lanes import (
     EXPONENT,
@@ -28,55 +30,56 @@ from rung.kernels.cpu.rung_lanes import (
     log2_of_significand,
     value_bits,
 )
-from rung.kernels.cpu.simd import LANES, load, pointer, select, splat
+from rung.kernels.cpu.simd import LANES, load, select, splat
 
 _f32, _i32 = np.float32, np.int32
 # Places in a plan; rungs an octave and eta0 are bits of float64.
 _BITS, _PER_OCTAVE, _PRECISION, _ENDS, _RUNGS, _EXACT = range(6)
 
 
-@jit
+@lane
 def _code(bits: Any, scale_bits: Any, plan: Any, draw: Any) -> Any:
     """Code of one finite number over a positive scale, by the definition; see `kernels.ladder`."""
     last = (1 << plan[_BITS]) - 1
-    exact = numba.carray(pointer(plan[_EXACT], np.float64(0)), last + 1)
-    precision = numba.carray(pointer(plan.ctypes.data + 8 * _PRECISION, np.float64(0)), 1)[0]
+    exact = array_at(plan[_EXACT], np.float64(0), last + 1)
+    precision = array_at(plan.ctypes.data + 8 * _PRECISION, np.float64(0), 1)[0]
     x, scale = float_of(_i32(bits & MAGNITUDE)), float_of(scale_bits)
     size, top = np.float64(x), np.float64(scale)
-    if size == 0:
-        return np.int64(last)
+    # A zero's quotient is infinite.
     k = np.int64(min(max(-np.log(size / top) / precision, 0.0), np.float64(last)))
-    k += size < exact[k] * top
-    if draw < 0:
-        return k
-    rungs = numba.carray(pointer(plan[_RUNGS], _f32(0.0)), last + 1)
+    k = k + choose(size < exact[k] * top, 1, 0)
+    rungs = array_at(plan[_RUNGS], _f32(0.0), last + 1)
+    k = min(k, last)
     near = _f32(rungs[k] * scale)
-    other = min(max(k + 1 if x < near else k - 1, 0), last)
+    other = min(max(choose(x < near, k + 1, k - 1), 0), last)
     far = _f32(rungs[other] * scale)
     under, over = min(near, far), max(near, far)
     up = _f32(draw * _f32(over - under)) < _f32(x - under)
-    return min(k, other) if up else max(k, other)
+    drawn = choose(up, min(k, other), max(k, other))
+    return choose(size == 0, last, choose(draw < 0, k, drawn))
 
 
-@jit
+@lane
 def _one(bits: Any, scale_bits: Any, plan: Any, draw: Any, coded: Any) -> Any:
     """Code or value bits of one number; a negative draw is none."""
-    if not 0 < scale_bits < INFINITE:
-        return _i32(0) if coded is not None else QUIET_NAN
-    k = _code(bits, scale_bits, plan, draw)
-    if coded is not None:
-        return _i32(k)
-    rungs = numba.carray(pointer(plan[_RUNGS], _f32(0.0)), k + 1)
-    sign = bits & SIGN if bits & MAGNITUDE else 0
-    return _i32(value_bits(rungs[k], float_of(scale_bits)) | sign)
+    result = Variable(_i32(0) if coded is not None else QUIET_NAN)
+    with when((scale_bits > 0) & (scale_bits < INFINITE)):
+        k = _code(bits, scale_bits, plan, draw)
+        if coded is not None:
+            result.now = _i32(k)
+        else:
+            rungs = array_at(plan[_RUNGS], _f32(0.0), k + 1)
+            sign = choose((bits & MAGNITUDE) != 0, bits & SIGN, _i32(0))
+            result.now = _i32(value_bits(rungs[k], float_of(scale_bits)) | sign)
+    return result.now
 
 
 @lane
 def _constants(plan: Any) -> Any:
     """Boundaries' bits and rungs in memory, rungs an octave, the last code."""
-    ends = numba.carray(pointer(plan[_ENDS], _i32(0)), LANES)
-    rungs = numba.carray(pointer(plan[_RUNGS], _f32(0.0)), LANES)
-    rate = numba.carray(pointer(plan.ctypes.data + 8 * _PER_OCTAVE, np.float64(0)), 1)[0]
+    ends = array_at(plan[_ENDS], _i32(0), LANES)
+    rungs = array_at(plan[_RUNGS], _f32(0.0), LANES)
+    rate = array_at(plan.ctypes.data + 8 * _PER_OCTAVE, np.float64(0), 1)[0]
     return ends, rungs, splat(_f32(rate)), splat(_i32((1 << plan[_BITS]) - 1))
 
 
@@ -146,16 +149,18 @@ round_groups = rounding_loop(_constants, _of_scale, _sixteen, _one)
 @jit
 def pack_negative(x_at: Any, packed_at: Any, size: Any, begin: Any, end: Any) -> None:
     """Bits of x < 0, eight a byte, for elements from `begin`, a multiple of sixteen."""
-    x = numba.carray(pointer(x_at, _f32(0.0)), size)
-    packed = numba.carray(pointer(packed_at, np.uint8(0)), (size + 7) // 8)
-    i = begin
-    while i + LANES <= end:
+    _pack_negative(x_at, packed_at, size, begin, end)
+
+
+@lane
+def _pack_negative(x_at: Any, packed_at: Any, size: Any, begin: Any, end: Any) -> None:
+    x, packed = array_at(x_at, _f32(0.0), size), array_at(packed_at, np.uint8(0), (size + 7) // 8)
+    whole = begin + ((end - begin) & np.int64(-LANES))
+    for i in loop(begin, whole, LANES):
         word = np.int64(simd.bits_of_mask(load(x, i) < splat(_f32(0.0))))
         packed[i // 8], packed[i // 8 + 1] = word & 0xFF, word >> 8
-        i += LANES
-    while i < end:
-        byte = 0
-        for bit in range(min(8, end - i)):
-            byte |= int(x[i + bit] < 0) << bit
-        packed[i // 8] = byte
-        i += 8
+    for i in loop(whole, end, 8):
+        byte = Variable(np.int64(0))
+        for bit in loop(0, min(8, end - i)):
+            byte.now = byte.now | (choose(x[i + bit] < 0, 1, 0) << bit)
+        packed[i // 8] = byte.now

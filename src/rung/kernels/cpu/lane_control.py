@@ -1,6 +1,6 @@
 """Control flow of the helpers that `lane_writer` writes: loops and branches of the running code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -26,6 +26,31 @@ def loop(start: Any, stop: Any, step: Any = 1) -> Iterator[Any]:
         yield Operand(types.intp, index)
 
 
+def _truth(condition: Any) -> Any:
+    """One bit, as numba would have it; also of a constant, for which LLVM leaves the other out."""
+    _, context, builder = targets[-1]
+    return context.cast(builder, packed(condition), kind_of(condition), types.boolean)
+
+
+def during(condition: Callable[[], Any]) -> Iterator[None]:
+    """`while` of the running function; the condition is of what a `Variable` is `now`."""
+    builder = targets[-1].builder
+    if builder is None:
+        condition()
+        yield
+        return
+    test, body, after = (
+        builder.append_basic_block(f"during.{name}") for name in ("", "body", "after")
+    )
+    builder.branch(test)
+    builder.position_at_end(test)
+    builder.cbranch(_truth(condition()), body, after)
+    builder.position_at_end(body)
+    yield
+    builder.branch(test)
+    builder.position_at_end(after)
+
+
 @contextmanager
 def when(condition: Any) -> Iterator[None]:
     """`if` of the running function; assignments in it have to be to a `Variable`."""
@@ -33,7 +58,7 @@ def when(condition: Any) -> Iterator[None]:
     if builder is None:
         yield
     else:
-        with builder.if_then(condition._value):
+        with builder.if_then(_truth(condition)):
             yield
 
 
@@ -44,7 +69,7 @@ def either(condition: Any) -> Iterator[Any]:
     if builder is None:
         yield nullcontext(), nullcontext()
     else:
-        with builder.if_else(condition._value) as branches:
+        with builder.if_else(_truth(condition)) as branches:
             yield branches
 
 

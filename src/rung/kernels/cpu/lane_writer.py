@@ -12,8 +12,10 @@ import inspect
 import types as python
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from llvmlite import ir
 from numba.core import types
 from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
 from numba.extending import _Intrinsic, is_jitted
@@ -25,6 +27,7 @@ from rung.kernels.cpu.lane_operands import (
     largest,
     packed,
     smallest,
+    targets,
     unpacked,
     writing_to,
 )
@@ -71,6 +74,51 @@ class Helper:
     def __call__(self, *arguments: Any) -> Any:
         """Write this helper's code; from other helpers only."""
         return _rebound(self._choose(*map(kind_of, arguments)))(*arguments)
+
+
+class Called(Helper):
+    """A helper that is written once a module for arguments of the same types, and called.
+
+    LLVM copies it nowhere, so it is compiled once however often it is called; and a loop in a
+    function without calls of its own has its constants in registers.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._written: Any = WeakKeyDictionary()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Write a call of this helper; from other helpers only."""
+        typing, context, builder = targets[-1]
+        kinds = tuple(map(kind_of, arguments))
+        known = self._written.setdefault(typing if builder is None else builder.module, {})
+        if kinds not in known:
+            known[kinds] = self._function(kinds)
+        function, result = known[kinds]
+        if builder is None:
+            return unpacked(result, None)
+        return unpacked(result, builder.call(function, [packed(item) for item in arguments]))
+
+    def _function(self, kinds: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Code and result's type."""
+        typing, context, builder = targets[-1]
+        with writing_to(typing):
+            result = kind_of(super().__call__(*(unpacked(kind, None) for kind in kinds)))
+        if builder is None:
+            return None, result
+        given, taken = context.get_value_type(result), map(context.get_value_type, kinds)
+        shape = ir.FunctionType(given, taken)
+        name = builder.module.get_unique_name(self.function.__name__)
+        code = ir.Function(builder.module, shape, name)
+        code.linkage = "internal"
+        for attribute in ("noinline", "nounwind"):
+            code.attributes.add(attribute)
+        body = ir.IRBuilder(code.append_basic_block("entry"))
+        with writing_to(typing, context, body):
+            own = zip(kinds, code.args, strict=True)
+            value = super().__call__(*(unpacked(kind, value) for kind, value in own))
+            body.ret(packed(value))
+        return code, result
 
 
 @functools.cache

@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rung.kernels.cpu import threads
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.jit import jit
-from rung.kernels.cpu.simd import pointer
 
 Integers = NDArray[np.int64]
 _WIDE = (torch.float32, torch.bfloat16)
@@ -49,7 +48,7 @@ def integers(tensors: Sequence[Tensor]) -> Integers:
 @jit
 def _integers(places: Any, values: Any) -> None:
     for i in range(places.size):
-        values[i] = numba.carray(pointer(places[i], np.int64(0)), 1)[0]
+        values[i] = array_at(places[i], np.int64(0), 1)[0]
 
 
 def chunks_of(counts: Sequence[int] | Integers, length: int) -> Integers:

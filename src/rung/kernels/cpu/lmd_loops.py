@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.chunk_loops import copy_bytes
-from rung.kernels.cpu.jit import jit, lane, overload
+from rung.kernels.cpu.jit import called, jit, lane, overload
+from rung.kernels.cpu.lane_control import Variable, loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.lmd_lanes import log2_numbers
 from rung.kernels.cpu.lmd_steps import (
     APART,
@@ -49,11 +52,11 @@ TAIL = FACTORS + 2 * APART
 SCRATCH = TAIL + 8 * 4 * GROUP
 
 
-@lane
+@called
 def _fill(target: Any, keys: Any, first: Any, high: Any, step: Any, purpose: Any) -> None:
     """Words of 64 elements from `first` on, and up to three before."""
     block = (first >> _u64(2)) + (high << _u64(32))
-    for k in range(2 + ((first & _u64(3)) != 0)):
+    for k in loop(0, choose((first & _u64(3)) != 0, 3, 2)):
         x, y = eight_blocks(keys, block + _u64(8 * k), step, purpose)
         write(target + 128 * k, _i32(0), x)
         write(target + 128 * k + 64, _i32(0), y)
@@ -132,58 +135,54 @@ def _numbers(row: Any) -> Any:
     ), _f32(row[SHARE])  # fmt: skip
 
 
-@jit
+@called
 def _run(
     mode: Any, a: Any, count: Any, first: Any, name: Any, row: Any, like: Any, prior: Any,
-    flags: Any, past: Any, sums: Any, scratch: Any,
+    flags: Any, past: Any, sums_at: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Whole groups: `count` elements, of which the first is `first` of its parameter."""
     numbers, step = _numbers(row), _i32(np.uint32(name[2]))
     lead = np.int64(first & _u64(3))
     words, draws = scratch + WORDS + 4 * lead, scratch + DRAWS + 4 * lead
     factors = scratch + FACTORS
-    for i in range(0, count, GROUP):
+    for i in loop(0, count, GROUP):
         own = first + _u64(i)
         if flags[0] is not None:
             _fill(scratch + WORDS, scratch + NOISE_KEYS, own, name[3], step, _NORMAL)
-            for j in range(0, 4 * GROUP, 64):
+            for j in loop(0, 4 * GROUP, 64):
                 make_factors(factors + j, words + j, numbers[0][5])
         if flags[3] is not None:
             _fill(scratch + DRAWS, scratch + ROUND_KEYS, own, _u64(0), step, _ROUND)
-        total = 0.0
-        for j in range(0, GROUP, 16):
+        total = Variable(np.float64(0))
+        for j in loop(0, GROUP, 16):
             here = _moved(a, i + j, like)
-            for k in range(8):
-                prefetch(here[k] + _AHEAD)
-            total += group(
+            for place in here:
+                prefetch(place + _AHEAD)
+            total.now = total.now + group(
                 mode, here, factors + 4 * j, draws + 4 * j, numbers, like, prior, flags, past
             )
-        if sums.size:
-            sums[i // GROUP] = total
+        with when(sums_at != 0):
+            array_at(sums_at, np.float64(0), count)[i // GROUP] = total.now
 
 
-@jit
+@lane
 def _tail(
     mode: Any, a: Any, count: Any, first: Any, name: Any, row: Any, like: Any, prior: Any,
-    flags: Any, sums: Any, scratch: Any,
+    flags: Any, sums_at: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Less than a group, by way of copies that have room for one."""
-    room, size = scratch + TAIL, size_of(like)
-    for place in range(room, room + 8 * 4 * GROUP, 64):
+    room, size, length = scratch + TAIL, size_of(like), np.int64(GROUP)
+    for place in loop(room, room + 8 * 4 * GROUP, 64):
         write(place, _i32(0), splat(_i32(0)))  # adds nothing to a sum of squares
+    own = tuple(room + 4 * GROUP * k for k in range(8))
+    bytes_of = tuple((4 if k < 4 else size) * count for k in range(8))
     for k in range(8):
-        if a[k]:
-            copy_bytes(room + 4 * GROUP * k, a[k], (4 if k < 4 else size) * count)
-    own = (
-        room, room + 256, room + 512, room + 768, room + 1024, room + 1280, room + 1536,
-        room + 1792,
-    )  # fmt: skip
-    _run(
-        mode, own, np.int64(GROUP), first, name, row, like, prior, flags, np.int64(0), sums, scratch
-    )
-    for k in range(8):
-        if a[k] != 0 and k != 1:  # the gradient is the caller's
-            copy_bytes(a[k], room + 4 * GROUP * k, (4 if k < 4 else size) * count)
+        with when(a[k] != 0):
+            copy_bytes(own[k], a[k], bytes_of[k])
+    _run(mode, own, length, first, name, row, like, prior, flags, np.int64(0), sums_at, scratch)
+    for k in (0, *range(2, 8)):  # the gradient is the caller's
+        with when(a[k] != 0):
+            copy_bytes(a[k], own[k], bytes_of[k])
 
 
 @jit
@@ -212,31 +211,38 @@ def walk(
     """
     for t in range(sizes.size):
         low, high = max(begin, firsts[t]) - firsts[t], min(end, firsts[t + 1]) - firsts[t]
-        if low >= high:
-            continue
-        name, row = names[t], numbers[t]
-        own = sums[firsts[t] : firsts[t + 1]] if sums.size else sums
-        key_schedule(scratch + NOISE_KEYS, name[0])
-        key_schedule(scratch + ROUND_KEYS, name[4])
-        t8 = addresses[t]
-        a = (t8[0], t8[1], t8[2], t8[3], t8[4], t8[5], t8[6], t8[7])
-        whole = min(high, sizes[t] // GROUP)
-        if low < whole:
-            here = _moved(a, low * GROUP, like)
-            first, past = name[1] + _u64(low * GROUP), streams if here[0] % 64 == 0 else 0
-            _run(
-                mode, here, (whole - low) * GROUP, first, name, row, like, prior, flags, past,
-                own[low:], scratch,
+        if low < high:
+            own = sums.ctypes.data + 8 * firsts[t] if sums.size else 0
+            _tensor(
+                mode, addresses[t], sizes[t], low, high, names[t], numbers[t], like, prior, flags,
+                own, streams, scratch,
             )  # fmt: skip
-        if high > sizes[t] // GROUP:
-            done = sizes[t] // GROUP * GROUP
-            here = _moved(a, done, like)
-            there = (
-                here[0] if a[0] else 0, here[1] if a[1] else 0, here[2] if a[2] else 0,
-                here[3] if a[3] else 0, here[4] if a[4] else 0, here[5] if a[5] else 0,
-                here[6] if a[6] else 0, here[7] if a[7] else 0,
-            )  # fmt: skip
-            _tail(
-                mode, there, sizes[t] - done, name[1] + _u64(done), name, row, like, prior, flags,
-                own[done // GROUP :], scratch,
-            )  # fmt: skip
+
+
+@lane
+def _tensor(
+    mode: Any, addresses: Any, size: Any, low: Any, high: Any, name: Any, row: Any, like: Any,
+    prior: Any, flags: Any, sums_at: Any, streams: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """Groups low ... high - 1 of a tensor."""
+    key_schedule(scratch + NOISE_KEYS, name[0])
+    key_schedule(scratch + ROUND_KEYS, name[4])
+    a, full = tuple(addresses[k] for k in range(8)), size // GROUP
+    whole = min(high, full)
+    with when(low < whole):
+        here = _moved(a, low * GROUP, like)
+        past = choose(here[0] % 64 == 0, streams, np.int64(0))
+        sums = choose(sums_at != 0, sums_at + 8 * low, 0)
+        _run(
+            mode, here, (whole - low) * GROUP, name[1] + _u64(low * GROUP), name, row, like, prior,
+            flags, past, sums, scratch,
+        )  # fmt: skip
+    with when(high > full):
+        done = full * GROUP
+        moved = _moved(a, done, like)
+        there = tuple(choose(a[k] != 0, moved[k], 0) for k in range(8))
+        sums = choose(sums_at != 0, sums_at + 8 * full, 0)
+        _tail(
+            mode, there, size - done, name[1] + _u64(done), name, row, like, prior, flags, sums,
+            scratch,
+        )  # fmt: skip

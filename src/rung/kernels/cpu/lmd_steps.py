@@ -11,6 +11,7 @@ from numba import types
 
 from rung.kernels import lmd
 from rung.kernels.cpu.jit import lane, overload
+from rung.kernels.cpu.lane_control import Variable, either
 from rung.kernels.cpu.lmd_lanes import (
     NARROW,
     bounded,
@@ -57,12 +58,11 @@ def make_factors(target: Any, words: Any, sigma: Any) -> None:
     """e^(sigma eps) of sixteen words' pairs, sigma over ln 2: at `target`, and `APART` behind."""
     x, y = normals(read(words, _i32(0)))
     x, y = x * splat(sigma), y * splat(sigma)
-    if sigma < _NARROW_SIGMA:
-        x, y = exp2_narrow(x), exp2_narrow(y)
-    else:
-        x, y = exp2(x), exp2(y)
-    write(target, _f32(0), x)
-    write(target + APART, _f32(0), y)
+    with either(sigma < _NARROW_SIGMA) as (small, other):
+        for side, power in ((small, exp2_narrow), (other, exp2)):
+            with side:
+                write(target, _f32(0), power(x))
+                write(target + APART, _f32(0), power(y))
 
 
 @lane
@@ -75,10 +75,11 @@ def _parts(p: Any, n: Any, factors: Any, noisy: Any) -> Any:
 
 @lane
 def _put(place: Any, value: Any, past: Any) -> None:
-    if past:
-        write_past(place, value)
-    else:
-        write(place, _f32(0), value)
+    with either(past != 0) as (by, through):
+        with by:
+            write_past(place, value)
+        with through:
+            write(place, _f32(0), value)
 
 
 @lane
@@ -168,12 +169,14 @@ def _regularizer(m: Any, prior: Any, factor: Any, shift: Any, octaves: Any, frac
 @lane
 def _moved(p: Any, n: Any, x: Any, y: Any) -> Any:
     """Medians times 2^x and 2^y."""
-    if narrow(x, y):
-        p, n = p * exp2_narrow(x), n * exp2_narrow(y)
-    else:
-        p = p * exp2(_limit(x, -_LARGEST_MOVE, _LARGEST_MOVE))
-        n = n * exp2(_limit(y, -_LARGEST_MOVE, _LARGEST_MOVE))
-    return _limit(p, _SMALLEST, _LARGEST), _limit(n, _SMALLEST, _LARGEST)
+    a, b = Variable(p), Variable(n)
+    with either(narrow(x, y)) as (small, other):
+        with small:
+            a.now, b.now = p * exp2_narrow(x), n * exp2_narrow(y)
+        with other:
+            a.now = p * exp2(_limit(x, -_LARGEST_MOVE, _LARGEST_MOVE))
+            b.now = n * exp2(_limit(y, -_LARGEST_MOVE, _LARGEST_MOVE))
+    return _limit(a.now, _SMALLEST, _LARGEST), _limit(b.now, _SMALLEST, _LARGEST)
 
 
 @lane

@@ -8,13 +8,15 @@ a rung names the only boundary in question.
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from rung.kernels.cpu import lns_exact, simd
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.draw_loops import uniforms
 from rung.kernels.cpu.float32_math import float_of
-from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.jit import lane
+from rung.kernels.cpu.lane_control import Variable, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.round_loops import rounding_loop
 from rung.kernels.cpu.rung_lanes import (
     EXPONENT,
@@ -29,7 +31,7 @@ from rung.kernels.cpu.rung_lanes import (
     log2_of_significand,
     value_bits,
 )
-from rung.kernels.cpu.simd import LANES, load, look_up, pointer, select, splat
+from rung.kernels.cpu.simd import LANES, load, look_up, select, splat
 from rung.kernels.log_boundary import STEPS
 
 _f32, _i32 = np.float32, np.int32
@@ -39,20 +41,20 @@ _COUNT, _BOUND, _BOUNDS, _MANTISSAS, _POWERS, _HIGH, _LOW = range(6, 13)
 _AT_EXPONENT, _AT_BIN = _i32(23), _i32(19)
 
 
-@jit
+@lane
 def _one(bits: Any, scale_bits: Any, plan: Any, draw: Any, coded: Any) -> Any:
     """Code (with its sign) or value bits of one finite number; a negative draw is none."""
-    powers = numba.carray(pointer(plan[_POWERS], _f32(0.0)), plan[_LAST] + 1)
-    e, scale = np.int64(0), float_of(scale_bits)
-    if 0 < scale_bits < INFINITE:
-        high = numba.carray(pointer(plan[_HIGH], np.int64(0)), STEPS)
-        low = numba.carray(pointer(plan[_LOW], np.int64(0)), STEPS)
-        e = lns_exact.code(
+    powers = array_at(plan[_POWERS], _f32(0.0), plan[_LAST] + 1)
+    e, scale = Variable(np.int64(0)), float_of(scale_bits)
+    with when((scale_bits > 0) & (scale_bits < INFINITE)):
+        high = array_at(plan[_HIGH], np.int64(0), STEPS)
+        low = array_at(plan[_LOW], np.int64(0), STEPS)
+        e.now = lns_exact.code(
             bits, scale_bits, 1 << plan[_SHIFT], plan[_LAST], plan[_LOWEST], high, low, powers, draw
         )
     if coded is not None:
-        return _i32(e | ((np.int64(bits) >> 31 & 1) << (plan[_BITS] - 1)))
-    return _i32(value_bits(powers[e], scale) | (bits & SIGN))
+        return _i32(e.now | ((np.int64(bits) >> 31 & 1) << (plan[_BITS] - 1)))
+    return _i32(value_bits(powers[e.now], scale) | (bits & SIGN))
 
 
 @lane
@@ -63,11 +65,11 @@ def _numbers(plan: Any) -> Any:
     which power values are 0, power of e = 0, code of rung 0 of the scale's octave, shifts.
     """
     shift, below = plan[_SHIFT], plan[_LOWEST] - plan[_LAST]
-    mantissas = numba.carray(pointer(plan[_MANTISSAS], _i32(0)), LANES)
+    mantissas = array_at(plan[_MANTISSAS], _i32(0), LANES)
     low: Any = (((below >> shift) + 127) << 23) + mantissas[1 + (below & ((1 << shift) - 1))]
     low = _i32(max(low, -(1 << 30)))
-    gone = _i32(max(low, 0) if plan[_FLUSH] else -1)
-    power = numba.carray(pointer(plan[_POWERS], _f32(0.0)), 1)[0]
+    gone = _i32(choose(plan[_FLUSH] != 0, max(low, 0), -1))
+    power = array_at(plan[_POWERS], _f32(0.0), 1)[0]
     last, right = _i32(plan[_LAST]), _i32(32 - plan[_BITS])
     return splat(low), splat(gone), splat(power), splat(last), splat(_i32(shift)), splat(right)
 
@@ -75,12 +77,12 @@ def _numbers(plan: Any) -> Any:
 @lane
 def _few_constants(plan: Any) -> Any:
     """Tables of a format of up to eight rungs an octave, in registers; numbers."""
-    count = load(numba.carray(pointer(plan[_COUNT], _i32(0)), LANES), 0)
-    bound = load(numba.carray(pointer(plan[_BOUND], _i32(0)), LANES), 0)
+    count = load(array_at(plan[_COUNT], _i32(0), LANES), 0)
+    bound = load(array_at(plan[_BOUND], _i32(0), LANES), 0)
     return (
         count,
         bound,
-        load(numba.carray(pointer(plan[_MANTISSAS], _i32(0)), LANES), 0),
+        load(array_at(plan[_MANTISSAS], _i32(0), LANES), 0),
         (_numbers(plan)),
     )
 
@@ -88,9 +90,9 @@ def _few_constants(plan: Any) -> Any:
 @lane
 def _many_constants(plan: Any) -> Any:
     """Tables of a format with more rungs an octave, in memory; numbers."""
-    bounds = numba.carray(pointer(plan[_BOUNDS], _i32(0)), LANES)
+    bounds = array_at(plan[_BOUNDS], _i32(0), LANES)
     gamma = splat(_f32(1 << plan[_SHIFT]))
-    mantissas = numba.carray(pointer(plan[_MANTISSAS], _i32(0)), LANES)
+    mantissas = array_at(plan[_MANTISSAS], _i32(0), LANES)
     return bounds, gamma, mantissas, _numbers(plan)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from rung.kernels.cpu.chunk_loops import CHUNK, copy_bytes
 from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.lane_control import loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.lmd_lanes import exp2
 from rung.kernels.cpu.moment_lanes import advance, limited, read_gradients, size_of
 from rung.kernels.cpu.philox_noise import KEYS, ROOM, SHARED, key_schedule, shared_halves
@@ -39,7 +41,7 @@ def _move(weight: Any, ratio: Any, numbers: Any) -> None:
     write(weight, _f32(0), limited(w * exp2(x), bound))
 
 
-@jit
+@lane
 def _part(
     weight: Any, grad: Any, v: Any, n: Any, first: Any, step: Any, numbers: Any, likes: Any,
     noisy: Any, tables: Any, scratch: Any,
@@ -53,14 +55,12 @@ def _part(
         numbers[FACTOR], numbers[CLIP], numbers[DECAY], numbers[OCTAVES], numbers[BOUND]
     )  # fmt: skip
     noise = scratch + NOISE
-    begin = 0
-    while begin < n:
-        place = (first + begin) % SHARED
-        end = min(n, begin + SHARED - place)
+    for block in loop(first // SHARED, (first + n + (SHARED - 1)) // SHARED):
+        place = block * SHARED - first
         if noisy is not None:
-            shared_halves(noise, scratch + SCHEDULE, first + begin - place, step, _MOMENT)
-        for i in range(begin, end, 32):
-            own = noise + (place + i - begin) // 8
+            shared_halves(noise, scratch + SCHEDULE, block * SHARED, step, _MOMENT)
+        for i in loop(max(place, 0), min(place + SHARED, n), 32):
+            own = noise + (i - place) // 8
             for line in range(_AHEAD, _AHEAD + 128, 64):
                 prefetch(grad + grad_size * i + line)
                 prefetch(v + moment_size * i + line)
@@ -69,10 +69,9 @@ def _part(
             r = advance(g, v + moment_size * i, moment_like, own, beta, rest, scales, tables)
             _move(weight + 4 * i, r[0], moves)
             _move(weight + 4 * i + 64, r[1], moves)
-        begin = end
 
 
-@jit
+@lane
 def _chunk(
     first: Any, n: Any, place: Any, numbers: Any, likes: Any, noisy: Any, tables: Any, scratch: Any
 ) -> None:
@@ -80,22 +79,28 @@ def _chunk(
     grad_size, moment_size = size_of(likes[0]), size_of(likes[1])
     weight, grad = place[WEIGHT] + 4 * first, place[GRAD] + grad_size * first
     v, step = place[MOMENT] + moment_size * first, _i32(place[STEP])
-    full = n - n % 32
-    _part(weight, grad, v, full, first, step, numbers, likes, noisy, tables, scratch)
-    if full == n:
-        return
+    full = n & np.int64(-32)
     # What is left goes through copies that have room for 32.
-    weight, grad, v = weight + 4 * full, grad + grad_size * full, v + moment_size * full
     room, rest = scratch + TAIL, n - full
     given, moved = room + 128, room + 256
-    copy_bytes(room, weight, 4 * rest)
-    copy_bytes(given, grad, grad_size * rest)
-    copy_bytes(moved, v, moment_size * rest)
-    _part(
-        room, given, moved, np.int64(32), first + full, step, numbers, likes, noisy, tables, scratch
+    copies = (
+        (room, weight + 4 * full, 4 * rest),
+        (given, grad + grad_size * full, grad_size * rest),
+        (moved, v + moment_size * full, moment_size * rest),
     )
-    copy_bytes(weight, room, 4 * rest)
-    copy_bytes(v, moved, moment_size * rest)
+    # One loop for both, since a second copy of it would take as long again to compile.
+    for part in loop(0, choose(rest > 0, 2, 1)):
+        tail = part > 0
+        with when(tail):
+            for copy in copies:
+                copy_bytes(*copy)
+        _part(
+            choose(tail, room, weight), choose(tail, given, grad), choose(tail, moved, v),
+            choose(tail, 32, full), choose(tail, first + full, first), step, numbers, likes,
+            noisy, tables, scratch,
+        )  # fmt: skip
+    for target, source, count in (copies[0], copies[2]):
+        copy_bytes(source, target, count)
 
 
 @jit

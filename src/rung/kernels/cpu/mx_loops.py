@@ -7,13 +7,13 @@ Rounding to a step 2^k is the addition and subtraction of 2^(k + 23), whose floa
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from rung.kernels.cpu import simd
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.draw_loops import drawn, draws_at
 from rung.kernels.cpu.float32_math import float_of
-from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.jit import inlined, inner, jit, lane
 from rung.kernels.cpu.round_loops import AHEAD
 from rung.kernels.cpu.rung_lanes import (
     EXPONENT,
@@ -25,7 +25,7 @@ from rung.kernels.cpu.rung_lanes import (
     gather,
     largest_bits,
 )
-from rung.kernels.cpu.simd import LANES, load, pointer, prefetch, select, splat, store, stream
+from rung.kernels.cpu.simd import LANES, load, prefetch, select, splat, store, stream
 
 _HIDDEN = np.int64(1 << 23)
 _TO_MAGIC, _INVERSE = np.int32(23 << 23), np.int32(254 << 23)
@@ -33,13 +33,13 @@ _MOST = np.float32(np.finfo(np.float32).max)
 _f32, _i32 = np.float32, np.int32
 
 
-@lane
+@inlined
 def _power(code: Any) -> Any:
     """2^(code - 127) for 0 <= code <= 254; 2^-127 is a subnormal number."""
     return float_of(_i32(code << 23) if code else _i32(1 << 22))
 
 
-@lane
+@inlined
 def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
     """E8M0 code of a finite largest magnitude.
 
@@ -57,7 +57,7 @@ def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
     return min(max(exponent - emax + (significand >= threshold), 0), 254)
 
 
-@lane
+@inlined
 def _vectors(grid: Any) -> Any:
     """What the lanes of a grid need, from the numbers that `cpu.mx` makes."""
     lowest, mantissa, largest, zero, bits, fixed = grid
@@ -128,7 +128,7 @@ def _codes(size: Any, sign: Any, grid: Any) -> Any:
     return select(fixed < splat(_i32(0)), twos, code | (negative & top))
 
 
-@lane
+@inlined
 def _span(
     x: Any, draws: Any, start: Any, end: Any, out: Any, inverse: Any, scale: Any, grid: Any,
     most: Any, streamed: Any, coded: Any,
@@ -148,15 +148,15 @@ def _span(
             store(out, i, result)
 
 
-@jit
+@inner
 def _tail(
     x: Any, draws: Any, start: Any, end: Any, out: Any, inverse: Any, scale: Any, numbers: Any,
     most: Any, coded: Any, kind: Any, memory: Any,
 ) -> None:  # fmt: skip
     """`_span` for fewer than sixteen numbers, in 192 bytes at `memory`."""
-    given = numba.carray(pointer(memory, _f32(0.0)), LANES)
-    words = numba.carray(pointer(memory + 64, _i32(0)), LANES)
-    result = numba.carray(pointer(memory + 128, kind), LANES)
+    given = array_at(memory, _f32(0.0), LANES)
+    words = array_at(memory + 64, _i32(0), LANES)
+    result = array_at(memory + 128, kind, LANES)
     grid, bound = _vectors(numbers), splat(_f32(most))
     for place in range(end - start):
         given[place] = x[start + place]
@@ -190,10 +190,10 @@ def round_blocks(
         coded: None for values, else anything.
     """
     size, length, block, streamed = layout
-    x = numba.carray(pointer(addresses[0], _f32(0.0)), size)
-    bits = numba.carray(pointer(addresses[0], _i32(0)), size)
-    scales = numba.carray(pointer(addresses[1], np.uint8(0)), size)
-    out = numba.carray(pointer(addresses[2], kind), size)
+    x = array_at(addresses[0], _f32(0.0), size)
+    bits = array_at(addresses[0], _i32(0), size)
+    scales = array_at(addresses[1], np.uint8(0), size)
+    out = array_at(addresses[2], kind, size)
     words = drawn(addresses[3], draws, size)
     memory = np.zeros(3 * LANES, np.int32)
     grid, bound = _vectors(numbers), splat(_f32(most))
@@ -232,9 +232,9 @@ def decode(addresses: Any, first: Any, end: Any, layout: Any, table: Any) -> Non
     `addresses` are those of codes, scale codes and results; `table` has the values of all bytes.
     """
     size, length, block, streamed = layout
-    codes = numba.carray(pointer(addresses[0], np.uint8(0)), size)
-    scales = numba.carray(pointer(addresses[1], np.uint8(0)), size)
-    out = numba.carray(pointer(addresses[2], _f32(0.0)), size)
+    codes = array_at(addresses[0], np.uint8(0), size)
+    scales = array_at(addresses[1], np.uint8(0), size)
+    out = array_at(addresses[2], _f32(0.0), size)
     blocks, most = (length + block - 1) // block, splat(_MOST)
     row = first // blocks
     column = first - row * blocks
@@ -281,15 +281,15 @@ def _cast(value: Any, words: Any, scale: Any, factor: Any, grid: Any, most: Any)
     return _bounded(_signed(size, sign, grid) * factor, most)
 
 
-@lane
+@inlined
 def _cast_tail(
     x: Any, draws: Any, start: Any, end: Any, out: Any, scale: Any, factor: Any, grid: Any,
     most: Any, memory: Any,
 ) -> None:  # fmt: skip
     """`_cast` of fewer than sixteen numbers, in 192 bytes at `memory`."""
-    given = numba.carray(pointer(memory, _f32(0.0)), LANES)
-    words = numba.carray(pointer(memory + 64, _i32(0)), LANES)
-    result = numba.carray(pointer(memory + 128, _f32(0.0)), LANES)
+    given = array_at(memory, _f32(0.0), LANES)
+    words = array_at(memory + 64, _i32(0), LANES)
+    result = array_at(memory + 128, _f32(0.0), LANES)
     for place in range(end - start):
         given[place] = x[start + place]
     if draws is None:
@@ -320,9 +320,9 @@ def cast(
         back: Put the scale back; a row of scale NaN then is NaN.
     """
     size, length = layout
-    x = numba.carray(pointer(addresses[0], _f32(0.0)), size)
-    scales = numba.carray(pointer(addresses[1], _f32(0.0)), size)
-    out = numba.carray(pointer(addresses[2], _f32(0.0)), size)
+    x = array_at(addresses[0], _f32(0.0), size)
+    scales = array_at(addresses[1], _f32(0.0), size)
+    out = array_at(addresses[2], _f32(0.0), size)
     words = drawn(addresses[3], draws, size)
     memory = np.zeros(3 * LANES, np.int32)
     grid, bound, at = _vectors(numbers), splat(_f32(most)), addresses[0] + AHEAD

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from rung.kernels.cpu.jit import intrinsic, jit
+from rung.kernels.cpu.jit import inner, intrinsic
 from rung.kernels.cpu.simd import INTS, splat, store
 
 WORDS = 64  # of a call
@@ -78,7 +78,7 @@ first_blocks = _shuffle([x for k in range(4) for x in (2 * k, 2 * k + 1, 16 + 2 
 last_blocks = _shuffle([x for k in range(4, 8) for x in (2 * k, 2 * k + 1, 16 + 2 * k, 17 + 2 * k)])
 
 
-@jit
+@inner
 def key_schedule(key: Any, keys: Any) -> None:
     """Both halves of the ten rounds' keys into an int32 array of 20."""
     low, high = np.uint64(key) & np.uint64(0xFFFFFFFF), np.uint64(key) >> np.uint64(32)
@@ -87,7 +87,7 @@ def key_schedule(key: Any, keys: Any) -> None:
         low, high = low + np.uint64(0x9E3779B9), high + np.uint64(0xBB67AE85)
 
 
-@jit
+@inner
 def fill_words(words: Any, place: Any, keys: Any, block: Any, step: Any, purpose: Any) -> None:
     """Words of sixteen consecutive blocks into int32 words[place : place + 64].
 

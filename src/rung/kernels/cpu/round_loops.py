@@ -3,24 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core import types
 
 from rung.kernels.cpu import simd
+from rung.kernels.cpu.arrays import array_at, on_stack
 from rung.kernels.cpu.draw_loops import drawn, draws_at, uniform_of
-from rung.kernels.cpu.jit import intrinsic, jit, lane
+from rung.kernels.cpu.jit import called, jit, lane
+from rung.kernels.cpu.lane_control import Variable, during, either, loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.rung_lanes import INFINITE, SMALLEST_NORMAL, group_scale
-from rung.kernels.cpu.simd import LANES, load, pointer, prefetch, store, stream
+from rung.kernels.cpu.simd import LANES, load, prefetch, splat, store, stream
 from rung.kernels.group_scales import READY
 
-_f32, _i32 = np.float32, np.int32
+_f32, _i16, _i32, _i64, _u16 = np.float32, np.int16, np.int32, np.int64, np.uint16
 AHEAD = 2048  # bytes, half a page: what the processor itself asks for ends with one
 _SHORT = 256  # elements up to which a group is not worth a call
 _PIECE = 1024  # elements between two looks for slow ones: some pieces in a thousand have any
-# Bytes of a call: sixteen numbers, results and draws, then a word of slow lanes for each sixteen.
-_SLOW = 3 * 4 * LANES
-_MEMORY = _SLOW + 2 * (_PIECE // LANES)
+_WORDS = _PIECE // LANES  # of slow lanes, sixteen bits each, in the bytes of sixteen int64
 
 
 @lane
@@ -28,20 +27,16 @@ def _chance(draws: Any, i: Any) -> Any:
     return _f32(-1.0) if draws is None else uniform_of(draws[i])
 
 
-@intrinsic
-def outline(_context: Any) -> Any:
-    """Keep the function that calls this from being copied to where it is called.
-
-    A loop in a function without calls has its constants in registers.
-    """
-
-    def build(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        # numba hands a lane's wish to be copied down to what it calls.
-        builder.function.attributes.discard("alwaysinline")
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), build
+@lane
+def _arrays(places: Any, likes: Any, size: Any) -> Any:
+    """Numbers' bits, draws or None, and results at three addresses."""
+    x_at, chances_at, out_at = places
+    like, draw = likes
+    return (
+        array_at(x_at, _i32(0), size),
+        drawn(chances_at, draw, size),
+        array_at(out_at, like, size),
+    )
 
 
 def rounding_loop(constants: Any, of_scale: Any, sixteen: Any, one: Any) -> Callable[..., Any]:
@@ -55,107 +50,17 @@ def rounding_loop(constants: Any, of_scale: Any, sixteen: Any, one: Any) -> Call
         one: Of a number's bits, a scale's bits, the plan, a uniform (negative: nearest) and
             `coded`: its code or the bits of its value.
     """
-
-    @jit
-    def repair(
-        x: Any, draws: Any, start: Any, end: Any, out: Any, slow: Any, scale: Any, plan: Any,
-        coded: Any,
-    ) -> None:  # fmt: skip
-        """Make the slow lanes of x[start:end] one by one."""
-        for i in range(start, end, LANES):
-            word = np.int64(slow[(i - start) // LANES])
-            for place in range(LANES if word else 0):
-                if (word >> place) & 1:
-                    out[i + place] = one(
-                        x[i + place], scale, plan, _chance(draws, i + place), coded
-                    )
-
-    @lane
-    def piece(
-        x: Any, draws: Any, first: Any, last: Any, out: Any, fixed: Any, group: Any, streamed: Any,
-        coded: Any, words: Any,
-    ) -> Any:  # fmt: skip
-        """Round x[first:last], whole vectors; whether there are slow lanes, named in `words`."""
-        at, any_slow = x.ctypes.data + AHEAD, np.int64(0)
-        for i in range(first, last, LANES):
-            prefetch(at + 4 * i)
-            rounded, slow = sixteen(load(x, i), draws_at(draws, i), fixed, group, coded)
-            word = simd.bits_of_mask(slow)
-            words[(i - first) // LANES] = word
-            any_slow |= np.int64(word)
-            if streamed:
-                stream(out, i, rounded)
-            else:
-                store(out, i, rounded)
-        return any_slow
-
-    @jit
-    def pieces(
-        x: Any, draws: Any, start: Any, end: Any, out: Any, scale: Any, plan: Any, streamed: Any,
-        coded: Any, slow_at: Any,
-    ) -> Any:  # fmt: skip
-        """Round pieces of x[start:end] up to the first with slow lanes; the end of the last one."""
-        outline()
-        fixed = constants(plan)
-        group = of_scale(scale, fixed)
-        words = numba.carray(pointer(slow_at, np.uint16(0)), _PIECE // LANES)
-        for first in range(start, end, _PIECE):
-            last = min(first + _PIECE, end)
-            if piece(x, draws, first, last, out, fixed, group, streamed, coded, words):
-                return last
-        return end
-
-    @lane
-    def span(
-        x: Any, draws: Any, start: Any, end: Any, out: Any, scale: Any, plan: Any, streamed: Any,
-        coded: Any, slow_at: Any,
-    ) -> None:  # fmt: skip
-        """Round x[start:end], a multiple of sixteen, with a normal scale."""
-        words = numba.carray(pointer(slow_at, np.uint16(0)), _PIECE // LANES)
-        while start < end:
-            last = pieces(x, draws, start, end, out, scale, plan, streamed, coded, slow_at)
-            first = start + (last - start - 1) // _PIECE * _PIECE
-            repair(x, draws, first, last, out, words, scale, plan, coded)
-            start = last
-
-    @lane
-    def short_span(
-        x: Any, draws: Any, start: Any, end: Any, out: Any, scale: Any, plan: Any, fixed: Any,
-        coded: Any, slow_at: Any,
-    ) -> None:  # fmt: skip
-        """`span` of one piece, without the call."""
-        words = numba.carray(pointer(slow_at, np.uint16(0)), _PIECE // LANES)
-        group = of_scale(scale, fixed)
-        if piece(x, draws, start, end, out, fixed, group, False, coded, words):
-            repair(x, draws, start, end, out, words, scale, plan, coded)
-
-    @jit
-    def tail(
-        x: Any, draws: Any, start: Any, end: Any, out: Any, scale: Any, plan: Any, coded: Any,
-        memory: Any, kind: Any,
-    ) -> None:  # fmt: skip
-        """`span` for fewer than sixteen numbers, in the bytes at `memory`."""
-        given = numba.carray(pointer(memory, _i32(0)), LANES)
-        result = numba.carray(pointer(memory + 64, kind), LANES)
-        chances = numba.carray(pointer(memory + 128, np.int16(0)), LANES)
-        count = end - start
-        for place in range(count):
-            given[place] = x[start + place]
-        if draws is None:
-            span(given, None, 0, LANES, result, scale, plan, False, coded, memory + _SLOW)
-        else:
-            for place in range(count):
-                chances[place] = draws[start + place]
-            span(given, chances, 0, LANES, result, scale, plan, False, coded, memory + _SLOW)
-        for place in range(count):
-            out[start + place] = result[place]
+    piece, repair = _piece_of(sixteen), _repair_of(one)
+    long = _long_of(constants, of_scale, piece, repair)
+    group = _group_of(_others_of(long), _short_of(of_scale, piece, repair))
+    groups_of = _groups_of(constants, group, repair)
 
     @jit
     def round_groups(
         addresses: Any, groups: Any, places: Any, layout: Any, draws: Any, kind: Any, coded: Any,
         plan: Any,
-    ) -> Any:  # fmt: skip
-        """Round groups of equal scale; how many of those seen are not finite.
+    ) -> None:  # fmt: skip
+        """Round groups of equal scale.
 
         Args:
             addresses: Of contiguous float32 values, of float32 scales, of results, of draws.
@@ -169,44 +74,193 @@ def rounding_loop(constants: Any, of_scale: Any, sixteen: Any, one: Any) -> Call
             coded: None for values, else anything.
             plan: The format's numbers.
         """
-        x_at, scales_at, out_at, _ = addresses
-        size, length, block, rows, source, streamed, highest = layout
-        x = numba.carray(pointer(x_at, _i32(0)), size)
-        scales = numba.carray(pointer(scales_at, _i32(0)), size)
-        out = numba.carray(pointer(out_at, kind), size)
-        chances = drawn(addresses[3], draws, size)
-        memory, bad = np.zeros(_MEMORY // 4, np.int32), 0
-        memory_at, fixed = memory.ctypes.data, constants(plan)
-        slow_at = memory_at + _SLOW
-        blocks = (length + block - 1) // block
-        row = groups[0] // blocks
-        column = groups[0] - row * blocks
-        for _ in range(groups[0], groups[1]):
-            start = row * length + column * block
-            end = min(start + block, (row + 1) * length)
-            place = (row % rows) * blocks + column if rows > 1 else column
-            bits = scales[place]
-            if source < READY:
-                bits = group_scale(x, start, end, bits, source, highest)
-                scales[place] = bits
-                bad += bits >= INFINITE
-            start, end = max(start, places[0]), min(end, places[1])
-            if SMALLEST_NORMAL <= bits < INFINITE:
-                whole = start + ((end - start) & -LANES)
-                if whole - start > _SHORT:
-                    span(x, chances, start, whole, out, bits, plan, streamed != 0, coded, slow_at)
-                elif start < whole:
-                    short_span(x, chances, start, whole, out, bits, plan, fixed, coded, slow_at)
-                if whole < end:
-                    tail(x, chances, whole, end, out, bits, plan, coded, memory_at, kind)
-            else:
-                for i in range(start, end):
-                    out[i] = one(x[i], bits, plan, _chance(chances, i), coded)
-            column += 1
-            if column == blocks:
-                row, column = row + 1, 0
-        # Only its address was in use: so numba does not free it before the last group.
-        return bad + memory[0] * 0
+        groups_of(addresses, groups, places, layout, (kind, draws), coded, plan)
 
-    loop: Callable[..., Any] = round_groups
-    return loop
+    rounding: Callable[..., Any] = round_groups
+    return rounding
+
+
+# The parts of a format's loop: each makes one, of the format's own functions and the parts below.
+# `places` are addresses of numbers, draws and results, `likes` zeros of results and draws.
+
+
+def _piece_of(sixteen: Any) -> Any:
+    @lane
+    def piece(
+        places: Any, likes: Any, first: Any, last: Any, fixed: Any, group: Any, streamed: Any,
+        coded: Any, words_at: Any,
+    ) -> Any:  # fmt: skip
+        """Round elements first ... last - 1, whole vectors; slow lanes, named in words, if any."""
+        x, chances, out = _arrays(places, likes, last)
+        words, any_slow = array_at(words_at, _u16(0), _WORDS), Variable(_i64(0))
+        for i in loop(first, last, LANES):
+            prefetch(places[0] + 4 * i + AHEAD)
+            rounded, slow = sixteen(load(x, i), draws_at(chances, i), fixed, group, coded)
+            word = simd.bits_of_mask(slow)
+            words[(i - first) // LANES] = word
+            any_slow.now = any_slow.now | _i64(word)
+            with either(streamed) as (past, through):
+                with past:
+                    stream(out, i, rounded)
+                with through:
+                    store(out, i, rounded)
+        return any_slow.now
+
+    return piece
+
+
+def _repair_of(one: Any) -> Any:
+    @called
+    def repair(
+        places: Any, likes: Any, first: Any, last: Any, words_at: Any, scale: Any, plan: Any,
+        coded: Any,
+    ) -> None:  # fmt: skip
+        """Make the lanes of elements first ... last - 1 that words name one by one; 0: all."""
+        x, chances, out = _arrays(places, likes, last)
+        words = array_at(words_at, _u16(0), _WORDS)
+        for i in loop(first, last, LANES):
+            word = Variable(_i64(-1))
+            with when(words_at != 0):
+                word.now = words[(i - first) // LANES]
+            for k in loop(i, choose(word.now == 0, i, min(i + LANES, last))):
+                with when(((word.now >> (k - i)) & 1) != 0):
+                    out[k] = one(x[k], scale, plan, _chance(chances, k), coded)
+
+    return repair
+
+
+def _long_of(constants: Any, of_scale: Any, piece: Any, repair: Any) -> Any:
+    @called
+    def pieces(
+        places: Any, likes: Any, start: Any, end: Any, scale: Any, plan: Any, streamed: Any,
+        coded: Any, words_at: Any,
+    ) -> Any:  # fmt: skip
+        """Round pieces up to the first with slow lanes; the end of the last one."""
+        fixed = constants(plan)
+        group = of_scale(scale, fixed)
+        last, slow = Variable(start), Variable(_i64(0))
+        for _ in during(lambda: (last.now < end) & (slow.now == 0)):
+            first, last.now = last.now, min(last.now + _PIECE, end)
+            slow.now = piece(
+                places, likes, first, last.now, fixed, group, streamed, coded, words_at
+            )
+        return last.now
+
+    @lane
+    def long(
+        places: Any, likes: Any, start: Any, end: Any, scale: Any, plan: Any, streamed: Any,
+        coded: Any, words_at: Any,
+    ) -> None:  # fmt: skip
+        """Round elements start ... end - 1, whole vectors."""
+        done = Variable(start)
+        for _ in during(lambda: done.now < end):
+            begin = done.now
+            done.now = pieces(places, likes, begin, end, scale, plan, streamed, coded, words_at)
+            first = begin + ((done.now - begin - 1) & _i64(-_PIECE))
+            repair(places, likes, first, done.now, words_at, scale, plan, coded)
+
+    return long
+
+
+def _short_of(of_scale: Any, piece: Any, repair: Any) -> Any:
+    @lane
+    def short(
+        places: Any, likes: Any, start: Any, end: Any, scale: Any, plan: Any, fixed: Any,
+        coded: Any, words_at: Any,
+    ) -> None:  # fmt: skip
+        """Round elements start ... end - 1, whole vectors of one piece, without a call."""
+        group = of_scale(scale, fixed)
+        slow = piece(places, likes, start, end, fixed, group, np.bool_(False), coded, words_at)
+        with when(slow != 0):
+            repair(places, likes, start, end, words_at, scale, plan, coded)
+
+    return short
+
+
+def _others_of(long: Any) -> Any:
+    @called
+    def others(
+        places: Any, likes: Any, start: Any, whole: Any, end: Any, scale: Any, plan: Any,
+        streamed: Any, coded: Any, words_at: Any,
+    ) -> None:  # fmt: skip
+        """What `short` leaves: long groups, and the numbers after the last sixteen."""
+        with when(whole - start > _SHORT):
+            long(places, likes, start, whole, scale, plan, streamed, coded, words_at)
+        with when(whole < end):
+            rest(places, likes, whole, end, scale, plan, coded, words_at)
+
+    @lane
+    def rest(
+        places: Any, likes: Any, start: Any, end: Any, scale: Any, plan: Any, coded: Any,
+        words_at: Any,
+    ) -> None:  # fmt: skip
+        """Fewer than sixteen numbers go through copies with room for them."""
+        x, chances, out = _arrays(places, likes, end)
+        own, own_chances, result = on_stack(_i32(0)), on_stack(_i16(0)), on_stack(likes[0])
+        for copy in (own, own_chances):
+            store(copy, _i64(0), splat(_i32(0)))
+        for i in loop(start, end):
+            own[i - start] = x[i]
+            if chances is not None:
+                own_chances[i - start] = chances[i]
+        copies = own.ctypes.data, own_chances.ctypes.data, result.ctypes.data
+        none = np.bool_(False)
+        long(copies, likes, _i64(0), _i64(LANES), scale, plan, none, coded, words_at)
+        for i in loop(start, end):
+            out[i] = result[i - start]
+
+    return others
+
+
+def _group_of(others: Any, short: Any) -> Any:
+    @lane
+    def group(
+        places: Any, likes: Any, start: Any, end: Any, scale: Any, plan: Any, fixed: Any,
+        streamed: Any, coded: Any,
+    ) -> None:  # fmt: skip
+        """Round elements start ... end - 1, which have a normal scale."""
+        words_at = on_stack(_i64(0)).ctypes.data
+        whole = start + ((end - start) & _i64(-LANES))
+        # One call for all that is rare, since each costs groups of sixteen a few nanoseconds.
+        with when((start < whole) & (whole - start <= _SHORT)):
+            short(places, likes, start, whole, scale, plan, fixed, coded, words_at)
+        with when((whole - start > _SHORT) | (whole < end)):
+            others(places, likes, start, whole, end, scale, plan, streamed, coded, words_at)
+
+    return group
+
+
+def _groups_of(constants: Any, group: Any, repair: Any) -> Any:
+    @lane
+    def groups_of(
+        addresses: Any, groups: Any, bounds: Any, layout: Any, likes: Any, coded: Any, plan: Any
+    ) -> None:
+        x_at, scales_at, out_at, chances_at = addresses
+        size, length, block, rows, source, streamed, highest = layout
+        places = x_at, chances_at, out_at
+        x = array_at(x_at, _i32(0), size)
+        scales, fixed = array_at(scales_at, _i32(0), size), constants(plan)
+        blocks = (length + block - 1) // block
+        row = Variable(groups[0] // blocks)
+        column = Variable(groups[0] - row.now * blocks)
+        for _ in loop(groups[0], groups[1]):
+            start = row.now * length + column.now * block
+            end, place = min(start + block, (row.now + 1) * length), Variable(column.now)
+            with when(rows > 1):
+                place.now = (row.now % rows) * blocks + column.now
+            bits = Variable(scales[place.now])
+            with when(source < READY):
+                bits.now = group_scale(x, start, end, bits.now, source, highest)
+                scales[place.now] = bits.now
+            start, end = max(start, bounds[0]), min(end, bounds[1])
+            scale = bits.now
+            with either((scale >= SMALLEST_NORMAL) & (scale < INFINITE)) as (normal, other):
+                with normal, when(start < end):
+                    group(places, likes, start, end, scale, plan, fixed, streamed != 0, coded)
+                with other:
+                    repair(places, likes, start, end, _i64(0), scale, plan, coded)
+            column.now = column.now + 1
+            with when(column.now == blocks):
+                row.now, column.now = row.now + 1, 0
+
+    return groups_of

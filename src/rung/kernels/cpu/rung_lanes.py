@@ -14,7 +14,9 @@ from numba.core import cgutils, types
 
 from rung.kernels.cpu import simd
 from rung.kernels.cpu.float32_math import bits_of, float_of
-from rung.kernels.cpu.jit import intrinsic, jit, lane
+from rung.kernels.cpu.jit import intrinsic, lane
+from rung.kernels.cpu.lane_control import Variable, loop, when
+from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.simd import LANES, load, look_up, select, splat
 from rung.kernels.group_scales import GIVEN, POWER_OF_TWO
 
@@ -91,25 +93,24 @@ def largest_bits(x: Any, start: Any, end: Any) -> Any:
 
     `x` is int32, the bits of float32.
     """
-    magnitude, i = splat(MAGNITUDE), start
-    a, b = splat(_i32(0)), splat(_i32(0))
-    c, d = a, b
-    while i + 4 * LANES <= end:
-        p, q = load(x, i) & magnitude, load(x, i + LANES) & magnitude
-        r, s = load(x, i + 2 * LANES) & magnitude, load(x, i + 3 * LANES) & magnitude
-        a, b = select(p > a, p, a), select(q > b, q, b)
-        c, d = select(r > c, r, c), select(s > d, s, d)
-        i += 4 * LANES
-    while i + LANES <= end:
-        p = load(x, i) & magnitude
-        a = select(p > a, p, a)
-        i += LANES
-    a, c = select(a > b, a, b), select(c > d, c, d)
-    most = largest_lane(select(a > c, a, c))
-    while i < end:
-        most = max(most, _i32(x[i] & MAGNITUDE))
-        i += 1
-    return most
+    fours = start + ((end - start) & np.int64(-4 * LANES))
+    whole = start + ((end - start) & np.int64(-LANES))
+    parts = [Variable(splat(_i32(0))) for _ in range(4)]
+    for i in loop(start, fours, 4 * LANES):
+        for k, part in enumerate(parts):
+            part.now = _larger(part.now, load(x, i + k * LANES) & splat(MAGNITUDE))
+    for i in loop(fours, whole, LANES):
+        parts[0].now = _larger(parts[0].now, load(x, i) & splat(MAGNITUDE))
+    a, b, c, d = (part.now for part in parts)
+    most = Variable(largest_lane(_larger(_larger(a, b), _larger(c, d))))
+    for i in loop(whole, end):
+        most.now = max(most.now, _i32(x[i] & MAGNITUDE))
+    return most.now
+
+
+@lane
+def _larger(a: Any, b: Any) -> Any:
+    return select(a > b, a, b)
 
 
 @lane
@@ -121,15 +122,13 @@ def largest_lane(value: Any) -> Any:
     return first_lane(value)
 
 
-@jit
+@lane
 def power_of_two_above(bits: Any, highest: Any) -> Any:
     """Bits of the smallest power of two that is at least a positive number, at most `highest`."""
-    if bits < SMALLEST_NORMAL:
-        power = _i32(1)
-        while power < bits:
-            power = _i32(power << 1)
-        return power
-    return _i32(min((bits + FRACTION) & EXPONENT, highest))
+    # The bits of a subnormal number count its units.
+    power = _i32(float_of(_i32((bits_of(_f32(bits)) + FRACTION) & EXPONENT)))
+    normal = _i32(min((bits + FRACTION) & EXPONENT, highest))
+    return choose(bits < SMALLEST_NORMAL, power, normal)
 
 
 @lane
@@ -142,11 +141,12 @@ def inverse_significand(scale_bits: Any) -> Any:
 def group_scale(x: Any, start: Any, end: Any, given: Any, source: Any, highest: Any) -> Any:
     """Bits of a group's scale: its largest magnitude or the given one; NaN if x is not finite."""
     most = largest_bits(x, start, end)
-    if most >= INFINITE:
-        return QUIET_NAN
-    if source == GIVEN:
-        return given
-    return power_of_two_above(most, highest) if source == POWER_OF_TWO and most > 0 else most
+    scale = Variable(most)
+    with when(source == GIVEN):
+        scale.now = given
+    with when((source == POWER_OF_TWO) & (most > 0)):
+        scale.now = power_of_two_above(most, highest)
+    return choose(most >= INFINITE, QUIET_NAN, scale.now)
 
 
 @lane

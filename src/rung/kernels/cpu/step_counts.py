@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from rung.kernels.cpu import lists
+from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.jit import jit
-from rung.kernels.cpu.simd import pointer
 
 
 def advance(steps: list[Tensor]) -> Tensor:
@@ -22,6 +21,6 @@ def advance(steps: list[Tensor]) -> Tensor:
 @jit
 def _advance(addresses: Any, counts: Any) -> None:
     for i in range(addresses.size):
-        one = numba.carray(pointer(addresses[i], np.float32(0)), 1)
+        one = array_at(addresses[i], np.float32(0), 1)
         one[0] += np.float32(1)
         counts[i] = one[0]
