@@ -6,7 +6,7 @@ from scipy import stats
 
 from rung.kernels import philox
 from rung.kernels.cpu import float32_math, lmd_lanes
-from rung.kernels.cpu.simd import load, store
+from rung.kernels.cpu.memory_lanes import load, store
 from rung.kernels.normal import (
     DISTRIBUTION_ERROR,
     ERROR,

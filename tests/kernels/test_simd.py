@@ -6,6 +6,16 @@ import pytest
 from numba.core.errors import TypingError
 
 from rung.kernels.cpu import simd
+from rung.kernels.cpu.memory_lanes import (
+    load,
+    pointer,
+    prefetch,
+    read,
+    read_bits,
+    store,
+    stream,
+    write,
+)
 from rung.kernels.cpu.simd import (
     any_lane,
     bits_of,
@@ -14,24 +24,16 @@ from rung.kernels.cpu.simd import (
     floor,
     fma,
     lanes,
-    load,
     look_up,
     mask_of_bits,
-    pointer,
-    prefetch,
-    read,
-    read_bits,
     round_even,
     select,
     shift_right,
     splat,
     sqrt,
-    store,
-    stream,
     sum_lanes,
     to_float,
     to_int,
-    write,
 )
 
 # Without numba's cache on disk, which does not notice a change of `simd`.

@@ -27,6 +27,7 @@ from rung.kernels.cpu.half_lanes import (
 from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lane_control import Variable, loop, when
 from rung.kernels.cpu.lane_operands import choose
+from rung.kernels.cpu.memory_lanes import prefetch, read_bits
 from rung.kernels.cpu.moment_lanes import advance, bounded, read_gradients, size_of
 from rung.kernels.cpu.philox_noise import (
     KEYS,
@@ -37,7 +38,7 @@ from rung.kernels.cpu.philox_noise import (
     last_numbers,
     shared_halves,
 )
-from rung.kernels.cpu.simd import bits_of, float_of, prefetch, read_bits, select, splat, to_int
+from rung.kernels.cpu.simd import bits_of, float_of, select, splat, to_int
 from rung.kernels.philox import PURPOSE_MOMENT, PURPOSE_SIGN
 
 _f32, _i32, _u64 = np.float32, np.int32, np.uint64

@@ -8,9 +8,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.jit import inlined, jit, lane
+from rung.kernels.cpu.memory_lanes import pointer, read, write
 from rung.kernels.cpu.rung_lanes import gather
-from rung.kernels.cpu.simd import pointer, read, select, splat, write
+from rung.kernels.cpu.simd import select, splat
 
 _i32, _u8, _i64 = np.int32, np.uint8, np.int64
 COLUMNS = 16  # of a tile
@@ -56,7 +57,7 @@ def tiles(
             overflows[i, j + column] += bins[count, column]
 
 
-@lane
+@inlined
 def _add(
     a: Any, below: Any, numbers: Any, sizes: Any, count: Any, wraps: Any, zero: Any, scratch: Any
 ) -> None:

@@ -23,8 +23,8 @@ from rung.kernels.cpu.double_lanes import (
     splat_double,
     write_doubles,
 )
-from rung.kernels.cpu.jit import jit, lane
-from rung.kernels.cpu.simd import pointer
+from rung.kernels.cpu.jit import inlined, inner, jit, lane
+from rung.kernels.cpu.memory_lanes import pointer
 
 _f64, _i32, _u8 = np.float64, np.int32, np.uint8
 COLUMNS, DEPTH = 32, 16  # of a tile of b: its planes for gamma = 8 fill half of the first cache
@@ -42,7 +42,7 @@ def _four(planes: Any, factor: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     )
 
 
-@jit
+@inner
 def _planes(
     planes: Any, codes: Any, columns: Any, depth: Any, values: Any, gamma: Any
 ) -> None:  # fmt: skip
@@ -102,7 +102,7 @@ def exact(
                 )  # fmt: skip
 
 
-@lane
+@inlined
 def _row(
     codes: Any, count: Any, planes: Any, below: Any, width: Any, factors: Any, remainders: Any,
     least: Any, drops: Any, sums: Any,

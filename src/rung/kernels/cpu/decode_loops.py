@@ -11,8 +11,9 @@ from rung.kernels.cpu.float32_math import bits_of, float_of
 from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lane_control import Variable, either, loop, when
 from rung.kernels.cpu.lane_operands import choose
+from rung.kernels.cpu.memory_lanes import load, store, stream
 from rung.kernels.cpu.rung_lanes import ONE, SIGN, gather
-from rung.kernels.cpu.simd import LANES, load, look_up, select, splat, store, stream
+from rung.kernels.cpu.simd import LANES, look_up, select, splat
 
 _f32, _i32 = np.float32, np.int32
 _BITS, _SHIFT, _LAST, _FIRST, _MANTISSAS = 0, 1, 2, 4, 9  # places in the plan of `cpu.lns`

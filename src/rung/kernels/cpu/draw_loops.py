@@ -8,8 +8,9 @@ from numba.core import types
 from rung.kernels.cpu import simd
 from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.jit import jit, lane, overload
+from rung.kernels.cpu.memory_lanes import load
 from rung.kernels.cpu.philox_lanes import WORDS, fill_words, key_schedule
-from rung.kernels.cpu.simd import load, splat
+from rung.kernels.cpu.simd import splat
 from rung.kernels.philox import PURPOSE_ENCODE
 
 _ZERO, _PURPOSE = np.int32(0), np.int32(PURPOSE_ENCODE)

@@ -8,8 +8,9 @@ from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lane_control import Variable, loop
 from rung.kernels.cpu.lane_operands import choose
+from rung.kernels.cpu.memory_lanes import prefetch, read
 from rung.kernels.cpu.moment_lanes import size_of
-from rung.kernels.cpu.simd import LANES, any_lane, prefetch, read, select, splat
+from rung.kernels.cpu.simd import LANES, any_lane, select, splat
 
 _i32, _u16 = np.int32, np.uint16
 CHUNK = 2**17  # elements

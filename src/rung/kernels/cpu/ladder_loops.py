@@ -15,6 +15,7 @@ from rung.kernels.cpu.float32_math import float_of
 from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lane_control import Variable, loop, when
 from rung.kernels.cpu.lane_operands import choose
+from rung.kernels.cpu.memory_lanes import load
 from rung.kernels.cpu.round_loops import rounding_loop
 from rung.kernels.cpu.rung_lanes import (
     EXPONENT,
@@ -30,7 +31,7 @@ from rung.kernels.cpu.rung_lanes import (
     log2_of_significand,
     value_bits,
 )
-from rung.kernels.cpu.simd import LANES, load, select, splat
+from rung.kernels.cpu.simd import LANES, select, splat
 
 _f32, _i32 = np.float32, np.int32
 # Places in a plan; rungs an octave and eta0 are bits of float64.

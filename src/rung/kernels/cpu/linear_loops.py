@@ -14,7 +14,8 @@ from rung.kernels.cpu.float32_math import use_widest_vectors
 from rung.kernels.cpu.jit import jit
 from rung.kernels.cpu.linear_lanes import TILE, decode_steps
 from rung.kernels.cpu.linear_tiles import add_tile, multiply_codes, multiply_tile
-from rung.kernels.cpu.simd import load, splat, store, sum_lanes
+from rung.kernels.cpu.memory_lanes import load, store
+from rung.kernels.cpu.simd import splat, sum_lanes
 from rung.kernels.philox import PURPOSE_SIGN
 
 ROWS, BLOCK = 8, 512  # rows of the weight and columns at a time

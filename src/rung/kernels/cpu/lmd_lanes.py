@@ -12,19 +12,18 @@ from llvmlite import ir
 from numba import types
 
 from rung.kernels.cpu.jit import intrinsic, lane, overload
+from rung.kernels.cpu.memory_lanes import read, write
 from rung.kernels.cpu.simd import (
     FLOATS,
     bits_of,
     bits_of_mask,
     float_of,
     fma,
-    read,
     select,
     shift_right,
     splat,
     sqrt,
     to_float,
-    write,
 )
 
 _f32, _i32 = np.float32, np.int32

@@ -24,9 +24,10 @@ from rung.kernels.cpu.lmd_steps import (
     put_point,
     squares,
 )
+from rung.kernels.cpu.memory_lanes import prefetch, write
 from rung.kernels.cpu.moment_lanes import size_of
 from rung.kernels.cpu.philox_noise import KEYS, eight_blocks, key_schedule
-from rung.kernels.cpu.simd import prefetch, splat, write
+from rung.kernels.cpu.simd import splat
 from rung.kernels.philox import PURPOSE_NORMAL, PURPOSE_ROUND
 
 # What `walk` does, told by the type of its `mode`.

@@ -25,17 +25,8 @@ from rung.kernels.cpu.lmd_lanes import (
     sum_of_squares,
     write_state,
 )
-from rung.kernels.cpu.simd import (
-    bits_of,
-    float_of,
-    fma,
-    read,
-    select,
-    shift_right,
-    splat,
-    write,
-    write_past,
-)
+from rung.kernels.cpu.memory_lanes import read, write, write_past
+from rung.kernels.cpu.simd import bits_of, float_of, fma, select, shift_right, splat
 from rung.kernels.normal import LARGEST as LARGEST_NORMAL
 
 _f32, _i32 = np.float32, np.int32

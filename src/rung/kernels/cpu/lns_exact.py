@@ -21,7 +21,8 @@ _STEPS, _LIMB = STEPS, LIMB
 @lane
 def split(bits: Any) -> Any:
     """(m, biased exponent of m * 2^(e - 150)) of positive bits, with 2^23 <= m < 2^24."""
-    m, e = np.int64(bits & 0x7FFFFF), np.int64(bits >> 23)
+    e: Any = np.int64(bits >> 23)
+    m = np.int64(bits & 0x7FFFFF)
     m = choose(e == 0, m, m | _HIDDEN)
     # m is below 2^24, so the exponent of its float32 counts its bits.
     shift = 150 - np.int64(bits_of(np.float32(m)) >> 23)

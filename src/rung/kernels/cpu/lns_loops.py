@@ -17,6 +17,7 @@ from rung.kernels.cpu.float32_math import float_of
 from rung.kernels.cpu.jit import lane
 from rung.kernels.cpu.lane_control import Variable, when
 from rung.kernels.cpu.lane_operands import choose
+from rung.kernels.cpu.memory_lanes import load
 from rung.kernels.cpu.round_loops import rounding_loop
 from rung.kernels.cpu.rung_lanes import (
     EXPONENT,
@@ -31,7 +32,7 @@ from rung.kernels.cpu.rung_lanes import (
     log2_of_significand,
     value_bits,
 )
-from rung.kernels.cpu.simd import LANES, load, look_up, select, splat
+from rung.kernels.cpu.simd import LANES, look_up, select, splat
 from rung.kernels.log_boundary import STEPS
 
 _f32, _i32 = np.float32, np.int32

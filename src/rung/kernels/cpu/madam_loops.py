@@ -12,9 +12,10 @@ from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lane_control import loop, when
 from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.lmd_lanes import exp2
+from rung.kernels.cpu.memory_lanes import prefetch, read, write
 from rung.kernels.cpu.moment_lanes import advance, limited, read_gradients, size_of
 from rung.kernels.cpu.philox_noise import KEYS, ROOM, SHARED, key_schedule, shared_halves
-from rung.kernels.cpu.simd import bits_of, float_of, prefetch, read, splat, write
+from rung.kernels.cpu.simd import bits_of, float_of, splat
 from rung.kernels.philox import PURPOSE_MOMENT
 
 _f32, _i32 = np.float32, np.int32

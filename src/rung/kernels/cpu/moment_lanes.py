@@ -18,18 +18,9 @@ from rung.kernels.cpu.half_lanes import (
     write_halves,
 )
 from rung.kernels.cpu.jit import intrinsic, lane, overload
+from rung.kernels.cpu.memory_lanes import read, write
 from rung.kernels.cpu.philox_noise import first_numbers, last_numbers
-from rung.kernels.cpu.simd import (
-    bits_of,
-    float_of,
-    look_up,
-    read,
-    select,
-    shift_right,
-    splat,
-    to_float,
-    write,
-)
+from rung.kernels.cpu.simd import bits_of, float_of, look_up, select, shift_right, splat, to_float
 
 _f32, _i32, _u8, _u16 = np.float32, np.int32, np.uint8, np.uint16
 _MAGIC = _i32(constants.MAGIC)

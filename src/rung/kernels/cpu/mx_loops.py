@@ -1,8 +1,6 @@
 """The loops of `cpu.mx`, compiled by numba. Importing this imports numba.
 
 One pass over a block finds its largest magnitude, a second rounds, sixteen numbers at a time.
-Rounding to a step 2^k is the addition and subtraction of 2^(k + 23), whose float32 neighbours lie
-2^k apart: float32's own rounding to nearest even does the work.
 """
 
 from typing import Any
@@ -14,9 +12,18 @@ from rung.kernels.cpu.arrays import array_at
 from rung.kernels.cpu.draw_loops import drawn, draws_at
 from rung.kernels.cpu.float32_math import float_of
 from rung.kernels.cpu.jit import inlined, inner, jit, lane
+from rung.kernels.cpu.memory_lanes import load, prefetch, store, stream
+from rung.kernels.cpu.mx_lanes import (
+    bounded,
+    codes_of,
+    grid_vectors,
+    power_of,
+    rounded,
+    signed,
+    smaller,
+)
 from rung.kernels.cpu.round_loops import AHEAD
 from rung.kernels.cpu.rung_lanes import (
-    EXPONENT,
     FRACTION,
     INFINITE,
     MAGNITUDE,
@@ -25,18 +32,11 @@ from rung.kernels.cpu.rung_lanes import (
     gather,
     largest_bits,
 )
-from rung.kernels.cpu.simd import LANES, load, prefetch, select, splat, store, stream
+from rung.kernels.cpu.simd import LANES, select, splat
 
 _HIDDEN = np.int64(1 << 23)
-_TO_MAGIC, _INVERSE = np.int32(23 << 23), np.int32(254 << 23)
 _MOST = np.float32(np.finfo(np.float32).max)
 _f32, _i32 = np.float32, np.int32
-
-
-@inlined
-def _power(code: Any) -> Any:
-    """2^(code - 127) for 0 <= code <= 254; 2^-127 is a subnormal number."""
-    return float_of(_i32(code << 23) if code else _i32(1 << 22))
 
 
 @inlined
@@ -58,77 +58,6 @@ def _scale_code(bits: Any, emax: Any, threshold: Any) -> Any:
 
 
 @inlined
-def _vectors(grid: Any) -> Any:
-    """What the lanes of a grid need, from the numbers that `cpu.mx` makes."""
-    lowest, mantissa, largest, zero, bits, fixed = grid
-    lowest_code = _i32(lowest) - _i32(1 << 23)
-    at = _i32(23 - (mantissa >> 23))
-    return (
-        splat(_i32(lowest)),
-        splat(_i32(mantissa)),
-        splat(_f32(largest)),
-        splat(_f32(zero)),
-        splat(_i32(1 << (bits - 1))),
-        splat(at),
-        splat(_i32(lowest_code >> at)),
-        splat(_i32(-1 if fixed else 0)),
-    )
-
-
-@lane
-def _smaller(x: Any, y: Any) -> Any:
-    return select(x < y, x, y)
-
-
-@lane
-def _bounded(value: Any, most: Any) -> Any:
-    """Values within -most ... most; NaN stays."""
-    least = splat(_f32(0.0)) - most
-    value = select(value > most, most, value)
-    return select(value < least, least, value)
-
-
-@lane
-def _rounded(value: Any, words: Any, grid: Any) -> Any:
-    """Bits of magnitudes on the grid, and of the signs of values; words None: to nearest."""
-    lowest, mantissa, largest = grid[0], grid[1], grid[2]
-    bits = simd.bits_of(value)
-    size = bits & splat(MAGNITUDE)
-    exponent = size & splat(EXPONENT)
-    exponent = select(exponent > lowest, exponent, lowest) - mantissa
-    size = simd.float_of(size)
-    if words is None:
-        magic = simd.float_of(exponent + splat(_TO_MAGIC))
-        rounded = (size + magic) - magic
-    else:
-        position = size * simd.float_of(splat(_INVERSE) - exponent)
-        below = simd.to_float(simd.to_int(position))
-        draw = simd.to_float(simd.shift_right(words, splat(_i32(8)))) * splat(_f32(2.0**-24))
-        up = select(draw < position - below, splat(_f32(1.0)), splat(_f32(0.0)))
-        rounded = (below + up) * simd.float_of(exponent)
-    return simd.bits_of(_smaller(rounded, largest)), bits & splat(SIGN)
-
-
-@lane
-def _signed(size: Any, sign: Any, grid: Any) -> Any:
-    """Values of magnitudes and signs: fixed point has no negative zero."""
-    return simd.float_of(size | sign) + grid[3]
-
-
-@lane
-def _codes(size: Any, sign: Any, grid: Any) -> Any:
-    """Codes of magnitudes on the grid, in bits, with signs."""
-    lowest, mantissa, top, at, first, fixed = grid[0], grid[1], grid[4], grid[5], grid[6], grid[7]
-    step = simd.float_of(splat(_INVERSE) - lowest + mantissa)
-    # Above the smallest normal number a code is the float's own upper bits.
-    counted = simd.to_int(simd.float_of(select(size < lowest, size, splat(_i32(0)))) * step)
-    code = select(size < lowest, counted, (size >> at) - first)
-    negative = sign >> splat(_i32(31))  # -1 or 0
-    twos = ((code ^ negative) - negative) & (top + top - splat(_i32(1)))
-    return select(fixed < splat(_i32(0)), twos, code | (negative & top))
-
-
-@inlined
 def _span(
     x: Any, draws: Any, start: Any, end: Any, out: Any, inverse: Any, scale: Any, grid: Any,
     most: Any, streamed: Any, coded: Any,
@@ -137,11 +66,11 @@ def _span(
     by, factor, at = splat(inverse), splat(scale), x.ctypes.data + AHEAD
     for i in range(start, end, LANES):
         prefetch(at + 4 * i)
-        size, sign = _rounded(load(x, i) * by, draws_at(draws, i), grid)
+        size, sign = rounded(load(x, i) * by, draws_at(draws, i), grid)
         if coded is None:
-            result = simd.bits_of(_bounded(_signed(size, sign, grid) * factor, most))
+            result = simd.bits_of(bounded(signed(size, sign, grid) * factor, most))
         else:
-            result = _codes(size, sign, grid)
+            result = codes_of(size, sign, grid)
         if streamed:
             stream(out, i, result)
         else:
@@ -157,7 +86,7 @@ def _tail(
     given = array_at(memory, _f32(0.0), LANES)
     words = array_at(memory + 64, _i32(0), LANES)
     result = array_at(memory + 128, kind, LANES)
-    grid, bound = _vectors(numbers), splat(_f32(most))
+    grid, bound = grid_vectors(numbers), splat(_f32(most))
     for place in range(end - start):
         given[place] = x[start + place]
     if draws is None:
@@ -196,7 +125,7 @@ def round_blocks(
     out = array_at(addresses[2], kind, size)
     words = drawn(addresses[3], draws, size)
     memory = np.zeros(3 * LANES, np.int32)
-    grid, bound = _vectors(numbers), splat(_f32(most))
+    grid, bound = grid_vectors(numbers), splat(_f32(most))
     blocks = (length + block - 1) // block
     row = first // blocks
     column = first - row * blocks
@@ -207,7 +136,7 @@ def round_blocks(
         if largest < INFINITE:
             code = _scale_code(largest, rule[0], rule[1])
             scales[at] = code
-            inverse, scale = _power(254 - code), _power(code)
+            inverse, scale = power_of(254 - code), power_of(code)
             whole = start + ((stop - start) & -LANES)
             _span(x, words, start, whole, out, inverse, scale, grid, bound, streamed != 0, coded)
             if whole < stop:
@@ -243,7 +172,7 @@ def decode(addresses: Any, first: Any, end: Any, layout: Any, table: Any) -> Non
         start = row * length + column * block
         stop = min(start + block, (row + 1) * length)
         code = np.int64(scales[at])
-        factor = splat(float_of(QUIET_NAN) if code == 255 else _power(code))
+        factor = splat(float_of(QUIET_NAN) if code == 255 else power_of(code))
         whole = start + ((stop - start) & -LANES)
         for i in range(start, whole, LANES):
             value = _finite_stays(gather(table, load(codes, i)), factor, most)
@@ -267,7 +196,7 @@ def _finite_stays(value: Any, factor: Any, most: Any) -> Any:
     """Products of which those of finite values stay finite."""
     scaled = value * factor
     finite = (simd.bits_of(value) & splat(MAGNITUDE)) < splat(INFINITE)
-    return select(finite, _bounded(scaled, most), scaled)
+    return select(finite, bounded(scaled, most), scaled)
 
 
 @lane
@@ -276,9 +205,9 @@ def _cast(value: Any, words: Any, scale: Any, factor: Any, grid: Any, most: Any)
     value = value / scale
     # Beyond the bound nothing changes, and magic numbers would overflow.
     bound = grid[2] + grid[2]
-    size = simd.bits_of(_smaller(simd.float_of(simd.bits_of(value) & splat(MAGNITUDE)), bound))
-    size, sign = _rounded(simd.float_of(size | (simd.bits_of(value) & splat(SIGN))), words, grid)
-    return _bounded(_signed(size, sign, grid) * factor, most)
+    size = simd.bits_of(smaller(simd.float_of(simd.bits_of(value) & splat(MAGNITUDE)), bound))
+    size, sign = rounded(simd.float_of(size | (simd.bits_of(value) & splat(SIGN))), words, grid)
+    return bounded(signed(size, sign, grid) * factor, most)
 
 
 @inlined
@@ -325,7 +254,7 @@ def cast(
     out = array_at(addresses[2], _f32(0.0), size)
     words = drawn(addresses[3], draws, size)
     memory = np.zeros(3 * LANES, np.int32)
-    grid, bound, at = _vectors(numbers), splat(_f32(most)), addresses[0] + AHEAD
+    grid, bound, at = grid_vectors(numbers), splat(_f32(most)), addresses[0] + AHEAD
     for row in range(rows[0], rows[1]):
         start, stop = max(row * length, places[0]), min((row + 1) * length, places[1])
         good = scales[row] > 0

@@ -7,8 +7,8 @@ import numpy as np
 from rung.kernels.cpu import lmd_lanes
 from rung.kernels.cpu.float32_math import use_widest_vectors
 from rung.kernels.cpu.jit import jit
+from rung.kernels.cpu.memory_lanes import load, store
 from rung.kernels.cpu.philox_lanes import WORDS, fill_words, key_schedule
-from rung.kernels.cpu.simd import load, store
 from rung.kernels.philox import PURPOSE_NORMAL
 
 _PURPOSE = np.int32(PURPOSE_NORMAL)

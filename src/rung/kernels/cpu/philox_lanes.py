@@ -10,7 +10,8 @@ import numpy as np
 from llvmlite import ir
 
 from rung.kernels.cpu.jit import inner, intrinsic
-from rung.kernels.cpu.simd import INTS, splat, store
+from rung.kernels.cpu.memory_lanes import store
+from rung.kernels.cpu.simd import INTS, splat
 
 WORDS = 64  # of a call
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rung.kernels.cpu.jit import lane
+from rung.kernels.cpu.memory_lanes import read, read_splat, write
 from rung.kernels.cpu.philox_lanes import (
     beside,
     counters,
@@ -17,7 +18,7 @@ from rung.kernels.cpu.philox_lanes import (
     upper,
     upper_twice,
 )
-from rung.kernels.cpu.simd import lanes, read, read_splat, shift_right, splat, write
+from rung.kernels.cpu.simd import lanes, shift_right, splat
 
 _i32, _u64 = np.int32, np.uint64
 _M0, _M1 = _i32(-0x2DAEE0AD), _i32(-0x326172A9)

@@ -11,8 +11,9 @@ from rung.kernels.cpu.draw_loops import drawn, draws_at, uniform_of
 from rung.kernels.cpu.jit import called, jit, lane
 from rung.kernels.cpu.lane_control import Variable, during, either, loop, when
 from rung.kernels.cpu.lane_operands import choose
+from rung.kernels.cpu.memory_lanes import load, prefetch, store, stream
 from rung.kernels.cpu.rung_lanes import INFINITE, SMALLEST_NORMAL, group_scale
-from rung.kernels.cpu.simd import LANES, load, prefetch, splat, store, stream
+from rung.kernels.cpu.simd import LANES, splat
 from rung.kernels.group_scales import READY
 
 _f32, _i16, _i32, _i64, _u16 = np.float32, np.int16, np.int32, np.int64, np.uint16

@@ -17,7 +17,8 @@ from rung.kernels.cpu.float32_math import bits_of, float_of
 from rung.kernels.cpu.jit import intrinsic, lane
 from rung.kernels.cpu.lane_control import Variable, loop, when
 from rung.kernels.cpu.lane_operands import choose
-from rung.kernels.cpu.simd import LANES, load, look_up, select, splat
+from rung.kernels.cpu.memory_lanes import load
+from rung.kernels.cpu.simd import LANES, look_up, select, splat
 from rung.kernels.group_scales import GIVEN, POWER_OF_TWO
 
 MAGNITUDE, SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
