@@ -27,7 +27,7 @@ from rung.kernels.cpu.datapath_lanes import (
     wrapped,
     write_bins,
 )
-from rung.kernels.cpu.jit import jit, lane
+from rung.kernels.cpu.jit import inlined, jit, lane
 
 _i64, _f64 = np.int64, np.float64
 ROWS, COLUMNS, BINS = 2, 4, 8
@@ -98,7 +98,7 @@ def blocks(
                 overflows[row, column] += count
 
 
-@lane
+@inlined
 def _block(
     a: Any, b: Any, depth: Any, table: Any, ends: Any, like: Any, size: Any, wraps: Any, bins: Any,
     counts: Any,
@@ -135,7 +135,7 @@ def _block(
     _each(write_bins, bins, size, p, q, r, s, t, u, v, w)
 
 
-@lane
+@inlined
 def _each(
     store: Any, place: Any, size: Any, p: Any, q: Any, r: Any, s: Any, t: Any, u: Any, v: Any,
     w: Any,
@@ -151,7 +151,7 @@ def _each(
     store(place + 7 * size, w)
 
 
-@lane
+@inlined
 def _trusted(
     a: Any, b: Any, table: Any, like: Any, top: Any, last: Any, p: Any, q: Any, r: Any, s: Any,
     t: Any, u: Any, v: Any, w: Any,
