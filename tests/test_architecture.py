@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "rung"
 # From the ground up: a room imports only from rooms before it.
-ROOMS = ["kernels", "formats", "tensor", "nn", "optim", "hardware", "theory", "train", "bench"]
+ROOMS = [
+    "kernels", "formats", "tensor", "nn", "optim", "hardware", "theory", "train", "bench",
+    "reproduce",
+]  # fmt: skip
 EVERYWHERE = {"extras", "_version"}
 
 

@@ -13,6 +13,7 @@ from rung.cli.bench import bench
 from rung.cli.energy import energy
 from rung.cli.hardware import hardware
 from rung.cli.main import DIVERGED, FINISHED
+from rung.cli.reproduce import reproduce
 from rung.cli.sweep import sweep
 from rung.train import RECIPES, Config, display_for, get_recipe, run, with_settings
 from rung.train.config import DEFAULT_OPTIMIZER, OPTIMIZERS, default_optimizer
@@ -121,6 +122,7 @@ def train(
 app.command("sweep")(sweep)
 app.command("energy")(energy)
 app.command("bench")(bench)
+app.command("reproduce")(reproduce)
 app.add_typer(hardware, name="hardware")
 
 

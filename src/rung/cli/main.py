@@ -56,9 +56,9 @@ def _complain(text: str, code: int) -> int:
 
 def _interrupted(command: str) -> int:
     words = shlex.split(command)
-    if len(words) > 1 and words[1] in ("train", "sweep"):
-        # A sweep goes on by itself.
-        done = words[1] == "sweep" or "--resume" in words
+    if len(words) > 1 and words[1] in ("train", "sweep", "reproduce"):
+        # Grids go on by themselves.
+        done = words[1] != "train" or "--resume" in words
         again = command if done else f"{command} --resume"
         print(f"interrupted; go on with: {again}", file=sys.stderr)
     else:

@@ -3,6 +3,7 @@
 from rung.report.comparison import compare, comparison_path
 from rung.report.energy import energy_table, read_energy, write_energy_figure
 from rung.report.page import write_report
+from rung.report.reproduced import write_reproduced
 from rung.report.rows import Row, SeedGroup, seed_groups
 from rung.report.run import Run, read_run
 from rung.report.sweep import write_sweep
@@ -28,5 +29,6 @@ __all__ = [
     "sweep_table",
     "write_energy_figure",
     "write_report",
+    "write_reproduced",
     "write_sweep",
 ]

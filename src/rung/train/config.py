@@ -124,6 +124,12 @@ class Config:
                 "'lmd' takes: it chooses by the number of steps. Give one by --lr."
             )
         _check_format(self.optimizer, self.format)
+        if self.compute_format is not None and self.options.precision != "float32":
+            raise ValueError(
+                "`precision` must be 'float32' where layers compute in a format, whose numbers "
+                f"bf16 would round again; got precision={self.options.precision!r} with format="
+                f"{self.format!r}. Drop one of the two (--format none)."
+            )
         if self.compute_format is None and self.layers != LayerOptions():
             changed = [
                 field.name
@@ -228,6 +234,8 @@ def fingerprint(config: Config) -> dict[str, Any]:
     # What has no effect is left out, so that checkpoints from before these options still fit.
     if config.compute_format is not None:
         flat |= layer_record(config.compute_format, config.layers)
+    if flat["precision"] == "float32":
+        del flat["precision"]
     if config.update_format is None:
         flat.pop("update_rounding", None)
     if config.schedule != "cosine":

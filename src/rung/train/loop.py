@@ -25,6 +25,7 @@ from rung.train.session import (
     Session,
     build,
     check_same_run,
+    computing,
     from_tree,
     to_tree,
     with_rate_of,
@@ -129,7 +130,8 @@ def _step(session: Session, inputs: Tensor, targets: Tensor) -> float:
 
     def closure() -> float:
         optimizer.zero_grad()
-        loss = session.task.loss(model(inputs), targets)
+        with computing(session):
+            loss = session.task.loss(model(inputs), targets)
         value = float(loss.detach())
         if not math.isfinite(value):
             step = session.counters.step + 1
@@ -200,7 +202,7 @@ def _end_epoch(session: Session, folder: RunFolder, display: Display) -> None:
     if not all_finite(session.model.state_dict().values()):
         raise Divergence(f"a weight became NaN or infinite by step {counters.step}")
     session.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), computing(session):
         result = session.task.evaluate(session.model, session.device)
     if not (math.isfinite(result.loss) and math.isfinite(result.metric)):
         raise Divergence(f"the {metric.split} loss became {result.loss} at step {counters.step}")
@@ -270,8 +272,11 @@ def _finish(
     """Write diagnostics.json and summary.json."""
     summary = summary_record(session, record, reason)
     if all_finite(session.model.state_dict().values()):
-        if reason is None and (posterior := posterior_record(session)) is not None:
-            summary["posterior"] = posterior
+        if reason is None:
+            with computing(session):
+                posterior = posterior_record(session)
+            if posterior is not None:
+                summary["posterior"] = posterior
         folder.write("diagnostics.json", diagnose(session))
     folder.write("summary.json", summary)
     return summary

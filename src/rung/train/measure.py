@@ -16,7 +16,7 @@ from rung.optim import split_parameters
 from rung.tensor import CodedTensor, stored_bytes
 from rung.tensor.roles import roles
 from rung.theory import angle, descent_bound
-from rung.train.session import Session
+from rung.train.session import Session, computing
 
 _BINS = 60
 _RUNG_BINS = 256
@@ -92,7 +92,9 @@ def diagnose(session: Session) -> dict[str, Any]:
     inputs, targets = (tensor.to(session.device) for tensor in task.probe())
     model.eval()
     optimizer.zero_grad()
-    task.loss(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    with computing(session):
+        loss = task.loss(model(inputs), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
     multiplicative = {id(parameter) for parameter in split_parameters(model).multiplicative}
     layers, angles = [], []
     for part in parts(model, optimizer):

@@ -10,6 +10,7 @@ _Steps = Annotated[int, Range(low=0)]
 _Vocabulary = Annotated[int, Range(low=1, high=2**16)]
 
 GPTName = Literal["gpt_micro", "gpt_mini", "gpt_baby", "gpt_half", "gpt2"]
+Precision = Literal["float32", "bf16"]
 ViTName = Literal["vit_digits", "vit_tiny", "vit_small"]
 
 
@@ -25,6 +26,9 @@ class RecipeOptions:
     """Steps between two training lines in metrics.jsonl."""
     checkpoint_minutes: NonNegative = 10.0
     """Minutes between checkpoints inside an epoch; every epoch ends with one too."""
+    precision: Precision = "float32"
+    """What layers compute in: bf16 by torch's autocast, with images in the channels-last layout;
+    weights, state and losses stay as they are."""
     max_loss: Positive = 50.0
     """A mean training loss above this, over `log_every` steps, counts as divergence (nats)."""
     plateau_factor: Fraction = 0.1

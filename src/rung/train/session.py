@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -121,6 +123,14 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
         converted,
         epoch_order=order.get_state(),
     )
+
+
+@contextmanager
+def computing(session: Session) -> Iterator[None]:
+    """Forward passes in the configuration's precision."""
+    low = session.config.options.precision == "bf16"
+    with torch.autocast(session.device.type, torch.bfloat16, enabled=low):
+        yield
 
 
 def to_tree(session: Session, metrics_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,19 +1,17 @@
 """Sweeps: the runs of a grid in one folder, which goes on where it stopped."""
 
-import json
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rung.train import recipes
-from rung.train.config import Config, fingerprint
+from rung.train.config import Config
 from rung.train.device import find_device, own_process_state
 from rung.train.display import Display, Silent
 from rung.train.files import write_json
-from rung.train.loop import run
 from rung.train.sweep_grid import Cell, Grid, cells_of, ignored_settings
-from rung.train.sweep_processes import begun, run_in_processes
+from rung.train.sweep_runs import ended, read_object, run_cells
 
 FORMAT_VERSION = 1
 """Version of sweep.json's layout."""
@@ -54,7 +52,7 @@ def sweep(
     display, folder = display or Silent(), Path(out)
     cells = cells_of(grid)
     _check_folder(folder, grid)
-    summaries = {cell.name: _ended(folder / cell.name, cell.config) for cell in cells}
+    summaries = {cell.name: ended(folder / cell.name, cell.config) for cell in cells}
     waiting = [cell for cell in cells if summaries[cell.name] is None]
     for note in ignored_settings(grid, cells):
         display.line(note)
@@ -65,41 +63,15 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     record = _record(grid, cells, summaries, command)
     write_json(folder / _FILE, record)
-    with closing(_run_all(waiting, folder, jobs, display)) as ended:
-        for cell in ended:
-            summary = _read(folder / cell.name / "summary.json")
+    with closing(run_cells(waiting, folder, jobs, display)) as cells_done:
+        for cell in cells_done:
+            summary = read_object(folder / cell.name / "summary.json")
             summaries[cell.name] = summary
             record = _record(grid, cells, summaries, command)
             write_json(folder / _FILE, record)
             number = sum(found is not None for found in summaries.values())
             display.line(f"[{number}/{len(cells)}] {cell.label}: {_outcome(summary)}")
     return record
-
-
-def _run_all(
-    cells: Sequence[Cell], folder: Path, jobs: int, display: Display
-) -> Generator[Cell, None, None]:
-    if jobs > 1:
-        yield from run_in_processes(cells, folder, jobs)
-        return
-    steps = _Steps(display)
-    for cell in cells:
-        out = folder / cell.name
-        try:
-            run(cell.config, out, resume=begun(out), display=steps, command=cell.command)
-        except ValueError as error:
-            raise ValueError(f"{cell.label}: {error}") from error
-        yield cell
-
-
-class _Steps:
-    """A run's display inside a sweep's: its steps, without its lines."""
-
-    def __init__(self, display: Display) -> None:
-        self.start, self.step, self.stop = display.start, display.step, display.stop
-
-    def line(self, text: str) -> None:
-        """Leave out a line."""
 
 
 def _look_at_data(config: Config) -> str:
@@ -123,7 +95,7 @@ def _check_folder(folder: Path, grid: Grid) -> None:
                 f"{', '.join(found[:4])} and no {_FILE}. Give another folder by --out."
             )
         return
-    record = _read(folder / _FILE)
+    record = read_object(folder / _FILE)
     if record.get("format_version", 0) > FORMAT_VERSION:
         raise ValueError(
             f"{folder / _FILE} has format_version {record['format_version']}; this Rung reads up "
@@ -152,53 +124,6 @@ def _unordered(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
 
 
-def _ended(folder: Path, config: Config) -> dict[str, Any] | None:
-    """The summary of a cell that has ended, None if it has to run.
-
-    Raises:
-        ValueError: The folder holds a run of another configuration, or a damaged file.
-    """
-    if not begun(folder):
-        return None
-    recorded = _read(folder / "config.json")
-    expected = json.loads(json.dumps(fingerprint(config) | {"epochs": config.epochs}))
-    if config.lr is None:
-        # The run has written which one LMD took; epochs and settings are compared anyway.
-        del expected["lr"]
-    for name, value in expected.items():
-        places = (recorded, recorded.get("options") or {}, recorded.get("layers") or {})
-        found = [place[name] for place in places if isinstance(place, dict) and name in place]
-        # An option that an older Rung did not have is not written there.
-        if found and value not in found:
-            raise ValueError(
-                f"{folder} holds a run of another configuration: {name} is {found[0]!r} there and "
-                f"{value!r} here. Move the folder away, or give another one by --out."
-            )
-    path = folder / "summary.json"
-    if not path.exists():
-        return None
-    summary = _read(path)
-    if not {"status", "metric", "loss", "bytes", "time"} <= summary.keys():
-        raise ValueError(
-            f"{path} must be what a run wrote at its end; got the keys "
-            f"{', '.join(summary) or '(none)'}. Delete it, and the run goes on from its checkpoint."
-        )
-    return summary
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(f"it holds {type(value).__name__}, not an object")
-    except ValueError as error:
-        raise ValueError(
-            f"{path} must be a JSON file that Rung wrote; {error}. Restore it from a copy, or move "
-            "its folder away to run it again."
-        ) from error
-    return value
-
-
 def _record(
     grid: Grid, cells: Sequence[Cell], summaries: dict[str, dict[str, Any] | None], command: str
 ) -> dict[str, Any]:
@@ -216,8 +141,8 @@ def _record(
 
 
 def _row(cell: Cell, summary: dict[str, Any] | None) -> dict[str, Any]:
-    config, ended = cell.config, summary or {}
-    metric, size, time = (ended.get(key, {}) for key in ("metric", "bytes", "time"))
+    config, done = cell.config, summary or {}
+    metric, size, time = (done.get(key, {}) for key in ("metric", "bytes", "time"))
     return {
         "folder": cell.name,
         "optimizer": config.optimizer,
@@ -226,11 +151,11 @@ def _row(cell: Cell, summary: dict[str, Any] | None) -> dict[str, Any]:
         "seed": config.seed,
         "format": config.format,
         "update_format": getattr(config.optimizer_options, "update_format", None),
-        "status": ended.get("status", "unfinished"),
-        "reason": ended.get("reason"),
+        "status": done.get("status", "unfinished"),
+        "reason": done.get("reason"),
         "final": metric.get("final"),
         "best": metric.get("best"),
-        "loss": ended.get("loss", {"train": None, "eval": None}),
+        "loss": done.get("loss", {"train": None, "eval": None}),
         "weights_per_weight": size.get("weights_per_weight"),
         "state_per_weight": size.get("state_per_weight"),
         "ms_per_step": time.get("ms_per_step"),

@@ -58,7 +58,7 @@ class ImageTask:
                 images = random_crop(images, self.options.crop_padding, streams.draws)
             if self.options.flip:
                 images = random_flip(images, streams.draws)
-            yield self.data.normalized(images), self.data.train_labels[index]
+            yield self._numbers(images), self.data.train_labels[index]
 
     def _order(self, generator: torch.Generator, start: int) -> Iterator[Tensor]:
         size, steps = self.options.batch_size, self.options.steps_per_epoch
@@ -93,4 +93,11 @@ class ImageTask:
     def still(self, images: Tensor) -> Tensor:
         """Images as the model takes them, without augmentation."""
         cut = images if self.size is None else center_window(images, self.size)
-        return self.data.normalized(cut)
+        return self._numbers(cut)
+
+    def _numbers(self, images: Tensor) -> Tensor:
+        normalized = self.data.normalized(images)
+        if self.options.precision == "bf16":
+            # Convolutions keep the layout that they get; this one is three times as fast in bf16.
+            return normalized.contiguous(memory_format=torch.channels_last)
+        return normalized

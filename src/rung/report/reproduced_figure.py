@@ -1,0 +1,109 @@
+"""Figures of `rung reproduce`."""
+
+import math
+from collections.abc import Mapping
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from rung.report import style
+from rung.report.reproduced_data import best_rate, error_by_rate, finals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Record = Mapping[str, Any]
+
+_FLOAT_PLACE = 18.0
+_COLUMNS = 2
+
+
+def draw(record: Record) -> "Figure | None":
+    """The figure of a results file; None where nothing was measured, and of energies."""
+    makers = {"table": _dots, "rates": _rates, "lines": _lines}
+    rows = [row for row in record["rows"] if row.get("status") == "measured"]
+    if record["kind"] not in makers or not rows:
+        return None
+    columns = min(_COLUMNS, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = style.new_figure(4.4 * columns, 3.0 * lines + 0.4)
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for panel, row in zip(panels, rows, strict=False):
+        panel.set_title(row["title"])
+        makers[record["kind"]](panel, row, record)
+    for panel in panels[len(rows) :]:
+        panel.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+    return figure
+
+
+def _dots(axes: "Axes", row: Record, record: Record) -> None:
+    """A row a contestant: every seed a dot, their mean a line."""
+    labels = [c["label"] for c in row["contestants"]]
+    for place, label in enumerate(labels):
+        values = finals(row, label)
+        color = style.SERIES[place % len(style.SERIES)]
+        axes.plot(values, [place] * len(values), "o", color=color, markersize=4, alpha=0.7)
+        if values:
+            axes.plot(mean(values), place, "|", color=color, markersize=16, markeredgewidth=2)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(row["unit"])
+
+
+def _rates(axes: "Axes", row: Record, record: Record) -> None:
+    """Best error over error, by learning rate; a cross marks the best."""
+    for index, contestant in enumerate(row["contestants"]):
+        errors = error_by_rate(row, contestant["label"])
+        best = best_rate(errors) if errors else None
+        if best is None:
+            continue
+        shares = [errors[best] / e if math.isfinite(e) and e > 0 else 0.0 for e in errors.values()]
+        color = style.SERIES[index % len(style.SERIES)]
+        axes.plot(list(errors), shares, "o-", color=color, markersize=3, label=contestant["label"])
+        axes.plot(best, 1.0, "x", color=color, markersize=9, markeredgewidth=2)
+    axes.set_xscale("log")
+    style.plain_log_axis(axes.xaxis)
+    axes.set_ylim(-0.03, 1.06)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("best error / error")
+
+
+def _lines(axes: "Axes", row: Record, record: Record) -> None:
+    """Mean and range over the seeds: groups of contestants over their places."""
+    groups: dict[str, list[Record]] = {}
+    for contestant in row["contestants"]:
+        groups.setdefault(contestant["group"], []).append(contestant)
+    for index, (group, members) in enumerate(groups.items()):
+        points = [(c["place"], finals(row, c["label"])) for c in members]
+        points = sorted((place, values) for place, values in points if values)
+        if not points:
+            continue
+        middle = [mean(values) for _, values in points]
+        errors = (
+            [m - min(v) for m, (_, v) in zip(middle, points, strict=True)],
+            [max(v) - m for m, (_, v) in zip(middle, points, strict=True)],
+        )
+        color = style.SERIES[index % len(style.SERIES)]
+        axes.errorbar(
+            [place for place, _ in points], middle, errors, color=color, marker="o", markersize=4,
+            capsize=2, label=group,
+        )  # fmt: skip
+    axes.set_xlabel(record["across"])
+    axes.set_ylabel(row["unit"])
+    _places(axes, row)
+
+
+def _places(axes: "Axes", row: Record) -> None:
+    """The places as they are; float32 stands for whatever is beyond the others."""
+    places = sorted({contestant["place"] for contestant in row["contestants"]})
+    words = [f"{place:g}" for place in places]
+    if len(places) > 1:
+        words[-1] = "float32"
+    axes.set_xticks(places, words)
+    if places[-1] > 2 * places[0] + 8:
+        axes.set_xscale("log")
+        axes.set_xticks(places, words)
+        axes.minorticks_off()

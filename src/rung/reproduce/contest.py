@@ -1,0 +1,120 @@
+"""What an experiment consists of: contestants on tasks, at a size for each budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Budget = Literal["smoke", "cpu", "full"]
+BUDGETS: tuple[Budget, ...] = ("smoke", "cpu", "full")
+"""smoke: does it run, says nothing; cpu: two cores and hours; full: as published, on a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contestant:
+    """One way to train.
+
+    Attributes:
+        label: In tables and figures.
+        optimizer: As of ``rung train``.
+        format: Likewise; None leaves the recipe's own.
+        settings: ``"key=value"`` each, as ``rung train --set``.
+        rates: Learning rates that are tried; None: the recipe's own, untried.
+        schedule: Instead of the task's.
+        group: What a figure draws as one line, with `place` on its horizontal axis.
+        place: Likewise.
+    """
+
+    label: str
+    optimizer: str
+    format: str | None = None
+    settings: tuple[str, ...] = ()
+    rates: tuple[float, ...] | None = None
+    schedule: str | None = None
+    group: str = ""
+    place: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How much of a task is trained.
+
+    Attributes:
+        words: The same for people; tables print it.
+        epochs: Passes, or what the recipe calls so; None: the recipe's own.
+        schedule: Of the learning rates; None: the recipe's own.
+        settings: Of the recipe, ``"key=value"`` each.
+        tuning_epochs: Of the trials of learning rates; None: as many.
+        tuning_settings: More settings of the trials.
+        seeds: One run each.
+    """
+
+    words: str
+    epochs: int | None = None
+    schedule: str | None = None
+    settings: tuple[str, ...] = ()
+    tuning_epochs: int | None = None
+    tuning_settings: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One task of an experiment.
+
+    Attributes:
+        name: Of its folder, and for ``--rows``.
+        title: Data and model, for people.
+        recipe: As of ``rung train``.
+        unit: Of the metric, as a column's head says it.
+        factor: From the metric to that unit.
+        data: Key of the folder of its data; None: the data is embedded.
+        contestants: In the order of the columns.
+        sizes: For every budget.
+        published: Figure of the paper by a contestant's label, as printed there.
+        remark: What a reader has to know of this row.
+        classifier: Whether its metric needs a trained classifier of CIFAR-10.
+    """
+
+    name: str
+    title: str
+    recipe: str
+    unit: str
+    factor: float = 1.0
+    data: str | None = None
+    contestants: tuple[Contestant, ...]
+    sizes: Mapping[Budget, Size]
+    published: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+    classifier: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contest:
+    """An experiment.
+
+    Attributes:
+        name: As of ``rung reproduce``.
+        title: One line.
+        source: Paper, table or figure.
+        kind: What its page shows: ``table``, ``rates`` (every learning rate is a result) or
+            ``lines`` (groups over places).
+        rows: Tasks.
+        across: What the horizontal axis of a figure of lines is.
+    """
+
+    name: str
+    title: str
+    source: str
+    kind: Literal["table", "rates", "lines"]
+    rows: tuple[Row, ...]
+    across: str = ""
+
+
+DATA: dict[str, str] = {
+    "cifar10": "CIFAR-10's python batches",
+    "cifar100": "CIFAR-100's python version",
+    "imagenet": "a folder of images in ImageNet's layout, train/CLASS and val/CLASS",
+    "wikitext2": "wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens of wikitext-2-v1",
+    "fashion": "Fashion-MNIST's four IDX files",
+}
+"""Keys of data folders and what they hold."""

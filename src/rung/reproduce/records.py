@@ -1,0 +1,96 @@
+"""The results file of an experiment: every run with its command, machine and commit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rung.reproduce.contest import Contest
+from rung.reproduce.trials import Setup, Trial
+from rung.train.environment import environment
+from rung.train.files import write_json
+from rung.train.sweep_runs import read_object
+
+FORMAT_VERSION = 1
+"""Version of the results file's layout."""
+
+Record = dict[str, Any]
+
+
+def trial_record(trial: Trial, folder: Path) -> Record:
+    """What is quoted of one run that has ended."""
+    summary, config = (
+        json.loads((folder / trial.cell.name / name).read_text(encoding="utf-8"))
+        for name in ("summary.json", "config.json")
+    )
+    metric = summary["metric"]
+    return {
+        "contestant": trial.contestant.label,
+        "group": trial.contestant.group,
+        "place": trial.contestant.place,
+        "seed": trial.seed,
+        "lr": config["lr"],
+        "status": summary["status"],
+        "reason": summary["reason"],
+        "final": metric["final"],
+        "best": metric["best"],
+        "metric": {key: metric[key] for key in ("name", "split", "higher_is_better")},
+        "loss": summary["loss"],
+        "bytes": summary["bytes"],
+        "time": summary["time"],
+        "data": hidden(config["data"], trial),
+        "command": hidden(trial.cell.command, trial),
+        "environment": summary["environment"],
+    }
+
+
+def hidden(text: str, trial: Trial) -> str:
+    """A text without the place of the data on this machine, which is nobody's business."""
+    place = trial.cell.config.data_dir
+    return text if place is None else text.replace(place, "DATA")
+
+
+def ended_record(folder: Path) -> str:
+    """A run's outcome in a few words."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if summary["status"] != "finished":
+        return f"{summary['status']}: {summary['reason']}"
+    metric = summary["metric"]
+    return f"{metric['name']} {metric['final']:.4g}, {summary['time']['seconds']:.0f} s"
+
+
+def earlier_rows(folder: Path, contest: Contest) -> dict[str, Record]:
+    """Measured rows of the results file by name, which a run of other rows keeps.
+
+    Raises:
+        ValueError: The file is damaged or of a newer Rung.
+    """
+    path = folder / f"{contest.name}.json"
+    if not path.exists():
+        return {}
+    record = read_object(path)
+    if record.get("format_version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format_version {record['format_version']}; this Rung reads up to "
+            f"{FORMAT_VERSION}. Go on with the Rung that wrote it, or a newer one."
+        )
+    return {row["row"]: row for row in record["rows"] if row["status"] == "measured"}
+
+
+def write_results(
+    folder: Path, contest: Contest, setup: Setup, rows: list[Record], command: str
+) -> Record:
+    """Write ``NAME.json``; its content."""
+    record = {
+        "format_version": FORMAT_VERSION,
+        "name": contest.name,
+        "title": contest.title,
+        "source": contest.source,
+        "kind": contest.kind,
+        "across": contest.across,
+        "budget": setup.budget,
+        "command": command,
+        "environment": environment(),
+        "rows": rows,
+    }
+    write_json(folder / f"{contest.name}.json", record)
+    return record

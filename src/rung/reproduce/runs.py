@@ -1,0 +1,164 @@
+"""Running an experiment: what has ended is kept, what was interrupted goes on."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rung.reproduce.contest import Budget, Contest, Row
+from rung.reproduce.records import earlier_rows, ended_record, trial_record, write_results
+from rung.reproduce.trials import (
+    Setup,
+    Trial,
+    classifier_trial,
+    finals,
+    grid,
+    runnable,
+    tuning,
+    why_not,
+)
+from rung.train.display import Display, Silent
+from rung.train.sweep_runs import ended, run_cells
+
+Record = dict[str, Any]
+
+
+def run_contest(
+    contest: Contest,
+    setup: Setup,
+    out: str | Path,
+    *,
+    rows: Sequence[str] = (),
+    jobs: int = 1,
+    display: Display | None = None,
+    command: str = "",
+) -> Record:
+    """Run an experiment; the same call goes on where the last one stopped.
+
+    Runs lie in ``OUT/BUDGET``, where experiments share those that are alike; results in
+    ``OUT/BUDGET/NAME.json``, written after every task.
+
+    Args:
+        contest: The experiment.
+        setup: Budget, data, device.
+        out: Folder for all experiments.
+        rows: Names of the tasks to run; none: all whose data is there.
+        jobs: Runs at a time.
+        display: Receives a line for each run that ends.
+        command: The command line, for the record.
+
+    Returns:
+        Content of the results file.
+
+    Raises:
+        ValueError: An unknown row or data key, no data at all, a damaged run folder.
+        KeyboardInterrupt: Stopped by the user; runs that were under way have a checkpoint.
+    """
+    folder = Path(out) / setup.budget
+    runner = _Runner(folder, jobs, display or Silent())
+    found = runnable(contest, setup, rows)
+    if any(row.classifier for row in found):
+        setup = _with_classifier(setup, runner)
+    before = earlier_rows(folder, contest)
+    records: dict[str, Record] = {}
+    for row in contest.rows:
+        reason = why_not(row, setup) or "Not run yet: the same command goes on."
+        kept = before.get(row.name, {"status": "not run", "reason": reason})
+        records[row.name] = kept | _described(row, setup.budget)
+    for row in found:
+        records[row.name] |= _run_row(contest, row, setup, runner)
+        write_results(folder, contest, setup, list(records.values()), command)
+    return write_results(folder, contest, setup, list(records.values()), command)
+
+
+def _described(row: Row, budget: Budget) -> Record:
+    """What of a task's record doesn't depend on its runs."""
+    return {
+        "row": row.name,
+        "title": row.title,
+        "recipe": row.recipe,
+        "unit": row.unit,
+        "factor": row.factor,
+        "size": row.sizes[budget].words,
+        "remark": row.remark,
+        "published": dict(row.published),
+        "contestants": [
+            {"label": c.label, "group": c.group, "place": c.place} for c in row.contestants
+        ],
+    }
+
+
+def _run_row(contest: Contest, row: Row, setup: Setup, runner: "_Runner") -> Record:
+    """One task: trials of learning rates, then every seed."""
+    if contest.kind == "rates":
+        trials = runner.run(grid(row, setup))
+        return {"status": "measured", "reason": "", "trials": [], "runs": trials}
+    tried = runner.run(tuning(row, setup))
+    chosen = best_rates(tried)
+    runs = runner.run(finals(row, setup, chosen))
+    return {
+        "status": "measured",
+        "reason": "",
+        "chosen": chosen,
+        "trials": tried,
+        "runs": runs,
+    }
+
+
+def best_rates(trials: Sequence[Record]) -> dict[str, float]:
+    """Learning rate of the best final metric by contestant, of the trials that finished.
+
+    Raises:
+        ValueError: None of a contestant's trials finished.
+    """
+    best: dict[str, Record] = {}
+    labels = dict.fromkeys(trial["contestant"] for trial in trials)
+    for trial in trials:
+        if trial["status"] != "finished":
+            continue
+        held = best.get(trial["contestant"])
+        sign = 1 if trial["metric"]["higher_is_better"] else -1
+        if held is None or sign * trial["final"] > sign * held["final"]:
+            best[trial["contestant"]] = trial
+    for label in labels:
+        if label not in best:
+            raise ValueError(
+                f"{label} must finish at one learning rate at least; all of its trials diverged. "
+                "Its folder under tuning/ has what each of them said."
+            )
+    return {label: best[label]["lr"] for label in labels}
+
+
+def _with_classifier(setup: Setup, runner: "_Runner") -> Setup:
+    trial = classifier_trial(setup)
+    runner.run([trial])
+    return replace(setup, classifier=runner.folder / trial.cell.name)
+
+
+class _Runner:
+    """Runs trials in a folder.
+
+    Args:
+        folder: Where the run folders lie.
+        jobs: Runs at a time.
+        display: Receives a line for each run that ends.
+    """
+
+    def __init__(self, folder: Path, jobs: int, display: Display) -> None:
+        self.folder, self.jobs, self.display = folder, jobs, display
+
+    def run(self, trials: Sequence[Trial]) -> list[Record]:
+        """The records of trials, of which those that have ended are not run again."""
+        summaries = {t.cell.name: ended(self.folder / t.cell.name, t.cell.config) for t in trials}
+        waiting = [trial.cell for trial in trials if summaries[trial.cell.name] is None]
+        done = len(trials) - len(waiting)
+        if done and waiting:
+            self.display.line(f"{done} of {len(trials)} runs have ended already")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with closing(run_cells(waiting, self.folder, self.jobs, self.display)) as cells:
+            for cell in cells:
+                done += 1
+                outcome = ended_record(self.folder / cell.name)
+                self.display.line(f"[{done}/{len(trials)}] {cell.label}: {outcome}")
+        return [trial_record(trial, self.folder) for trial in trials]
