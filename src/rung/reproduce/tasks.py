@@ -32,7 +32,7 @@ WORDS: dict[Budget, Size] = {
     "smoke": Size(
         words="20,000 tokens, width 16: says nothing",
         epochs=1,
-        settings=("train_tokens=20000", "width=16", "feed_forward=16"),
+        settings=("train_tokens=20000", "eval_tokens=5000", "width=16", "feed_forward=16"),
         seeds=(0,),
     ),
     "cpu": Size(
@@ -40,7 +40,7 @@ WORDS: dict[Budget, Size] = {
         epochs=1,
         schedule="cosine",
         settings=("train_tokens=500000", _BF16),
-        tuning_settings=("train_tokens=250000",),
+        tuning_settings=("train_tokens=250000", "eval_tokens=50000"),
     ),
     "full": Size(words="all tokens, 20 epochs, lr / 10 on plateaus", tuning_epochs=6),
 }

@@ -120,6 +120,8 @@ class WordOptions(RecipeOptions):
     """Words that are read and predicted in one step, per column."""
     train_tokens: Count | None = None
     """Train on the first so many tokens only."""
+    eval_tokens: Count | None = None
+    """Validate on the first so many tokens only; none: all."""
     width: Count = 200
     """Width of the model; a multiple of `heads`."""
     heads: Count = 2

@@ -40,6 +40,8 @@ class WordTask:
                 "Use a smaller batch_size or more text."
             )
         self.source = data.source
+        if options.eval_tokens is not None and options.eval_tokens < len(data.valid):
+            self.source += f"; validates on the first {options.eval_tokens:,} tokens"
 
     def model(self) -> nn.Module:
         """A freshly initialised model."""
@@ -56,8 +58,9 @@ class WordTask:
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Loss and perplexity over the validation text."""
         total, count = 0.0, 0
-        columns = min(self.options.eval_batch_size, max(1, len(self.data.valid) // 2))
-        for inputs, targets in bptt_batches(self.data.valid, columns, self.options.window):
+        valid = self.data.valid[: self.options.eval_tokens]
+        columns = min(self.options.eval_batch_size, max(1, len(valid) // 2))
+        for inputs, targets in bptt_batches(valid, columns, self.options.window):
             total += float(self.loss(model(inputs.to(device)), targets.to(device))) * len(targets)
             count += len(targets)
         loss = total / count
