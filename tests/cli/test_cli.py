@@ -52,6 +52,7 @@ def test_commands_and_flags_are_frozen():
         "sweep",
         "energy",
         "bench",
+        "reproduce",
         "report",
         "hardware",
     ]

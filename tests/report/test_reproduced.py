@@ -1,0 +1,114 @@
+import math
+
+import pytest
+
+from rung.report import write_reproduced
+from rung.report.reproduced_data import best_rate, error_by_rate, flatness, spread
+from rung.report.reproduced_table import table
+
+ENVIRONMENT = {"processor": "a processor", "torch": "2.13.0", "commit": "abcdef0123456789"}
+
+
+def run(contestant, seed, final, lr=0.1, up=False, status="finished"):
+    return {
+        "contestant": contestant, "group": "", "place": 0.0, "seed": seed, "lr": lr,
+        "status": status, "reason": None, "final": final, "best": final,
+        "metric": {"name": "error", "split": "test", "higher_is_better": up},
+        "loss": {"train": 1.0, "eval": 1.0},
+        "bytes": {"weights_per_weight": 1.0, "state_per_weight": 2.0},
+        "time": {"seconds": 1.0}, "data": "some data", "command": "rung train x",
+        "environment": ENVIRONMENT,
+    }  # fmt: skip
+
+
+def record(kind, runs, published=(), **row):
+    labels = dict.fromkeys(one["contestant"] for one in runs)
+    measured = {
+        "row": "a", "title": "Task A", "recipe": "x", "unit": "error, %", "factor": 100.0,
+        "size": "small", "remark": "", "published": dict(published), "status": "measured",
+        "contestants": [
+            {"label": label, "group": label, "place": float(k)} for k, label in enumerate(labels)
+        ],
+        "trials": [], "runs": runs,
+    } | row  # fmt: skip
+    missing = measured | {"row": "b", "title": "Task B", "status": "not run", "reason": "No data."}
+    del missing["runs"]
+    return {
+        "name": "test", "title": "A test", "source": "Nobody", "kind": kind, "across": "places",
+        "budget": "cpu", "rows": [measured, missing],
+    }  # fmt: skip
+
+
+def test_a_table_has_ours_beside_the_papers():
+    runs = [run("SGD", 0, 0.1), run("SGD", 1, 0.2), run("Madam", 0, 0.3), run("Madam", 1, None)]
+    runs[3]["status"] = "diverged"
+    text = table(record("table", runs, {"Madam": "7.8 ± 0.2"}, chosen={"SGD": 0.1}))
+    assert "| SGD | 0.1 (tuned) | 15.00 (10.00 to 20.00) | 3.00 |  |" in text
+    assert "| Madam | 0.1 | 30.00, 1 diverged | 3.00 | 7.8 ± 0.2 |" in text
+    assert "- **Task B**: not run. No data." in text
+    assert "Mean and range over seeds 0, 1." in text
+    assert "commit abcdef012345." in text
+
+
+def test_a_table_of_rates_has_best_and_flatness():
+    runs = [run("SGD", 0, e, lr) for lr, e in ((0.01, 0.2), (0.1, 0.1), (1.0, 0.4))]
+    text = table(record("rates", runs))
+    span = (math.log(1.05) / math.log(2) + math.log(1.05) / math.log(4)) * math.log2(10)
+    assert f"| Task A | 0.1; {span:.1f} |" in text
+
+
+def test_flatness_is_the_span_within_five_percent():
+    flat = {0.25: 2.0, 0.5: 1.0, 1.0: 1.0, 2.0: 1.0, 4.0: 2.0}
+    edge = math.log(1.05) / math.log(2)
+    assert flatness(flat) == pytest.approx(2 + 2 * edge)
+    # Beyond the last rate that finished nothing is known.
+    assert flatness({1.0: 1.0, 2.0: 1.0, 4.0: math.inf}) == pytest.approx(1.0)
+    # A hollow ends the span.
+    assert flatness({1.0: 1.0, 2.0: 9.0, 4.0: 1.01}) == pytest.approx(math.log(1.05) / math.log(9))
+    assert flatness({1.0: math.inf}) is None
+    assert best_rate({1.0: math.inf, 2.0: 3.0}) == 2.0
+
+
+def test_an_accuracys_error_is_what_it_lacks():
+    row = record("rates", [run("SGD", 0, 0.9, up=True), run("SGD", 1, 0.8, up=True)])["rows"][0]
+    assert error_by_rate(row, "SGD") == {0.1: pytest.approx(15.0)}
+
+
+def test_one_diverged_seed_makes_its_rate_infinite():
+    runs = [run("SGD", 0, 0.1), run("SGD", 1, None, status="diverged")]
+    assert error_by_rate(record("rates", runs)["rows"][0], "SGD") == {0.1: math.inf}
+
+
+def test_numbers_are_as_long_as_they_mean_something():
+    assert spread([]) == ""
+    assert spread([1.234]) == "1.23"
+    assert spread([100.0, 300.0]) == "200.0 (100.0 to 300.0)"
+
+
+@pytest.mark.parametrize("kind", ["table", "rates", "lines"])
+def test_a_page_has_table_and_figure(kind, tmp_path):
+    runs = [
+        run(name, seed, 0.1 * k + 0.01 * seed, lr)
+        for k, name in enumerate(("SGD", "Madam"), 1)
+        for seed in (0, 1)
+        for lr in (0.01, 0.1)
+    ]
+    page = write_reproduced(record(kind, runs), tmp_path)
+    assert page.read_text().startswith("# A test\n\n`rung reproduce test --budget cpu`. Nobody.")
+    assert "![A test](test.svg)" in page.read_text()
+    first = (tmp_path / "test.svg").read_bytes()
+    assert first.startswith(b"<svg")
+    write_reproduced(record(kind, runs), tmp_path)
+    assert (tmp_path / "test.svg").read_bytes() == first
+
+
+def test_a_page_of_energies_has_no_figure(tmp_path):
+    energies = {
+        "name": "e", "title": "E", "source": "S", "kind": "energy", "budget": "cpu", "batch": 32,
+        "environment": ENVIRONMENT, "published": {"fp32": "over 90"},
+        "rows": [{"model": "resnet18", "savings": {"fp32": [0.912, 0.8, 0.96]}}],
+    }  # fmt: skip
+    text = write_reproduced(energies, tmp_path).read_text()
+    assert "| resnet18 | 91.2 (80 to 96) |" in text
+    assert "| published | over 90 |" in text
+    assert not (tmp_path / "e.svg").exists()

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+
+from rung.reproduce import Contestant, Setup, energy_results, run_contest
+from rung.reproduce.runs import best_rates
+from rung.train.display import Silent
+
+from .conftest import contest
+
+
+class Lines(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def trial(contestant, lr, final, status="finished", up=False):
+    metric = {"name": "x", "split": "test", "higher_is_better": up}
+    return {
+        "contestant": contestant, "lr": lr, "final": final, "status": status, "metric": metric,
+    }  # fmt: skip
+
+
+def test_an_experiment_runs_and_says_what_it_ran(setup, tmp_path):
+    display = Lines()
+    record = run_contest(contest(), setup, tmp_path, display=display, command="rung reproduce x")
+    assert json.loads((tmp_path / "smoke" / "tiny.json").read_text()) == record
+    (row,) = record["rows"]
+    assert row["status"] == "measured"
+    assert [(run["contestant"], run["seed"]) for run in row["runs"]] == [
+        ("SGD", 0), ("Adam", 0), ("SGD", 1), ("Adam", 1),
+    ]  # fmt: skip
+    tried = {run["lr"]: run["final"] for run in row["trials"]}
+    assert row["chosen"] == {"SGD": min(tried, key=tried.get)}
+    assert {run["lr"] for run in row["runs"] if run["contestant"] == "SGD"} == {
+        row["chosen"]["SGD"]
+    }
+    assert display.lines[0].startswith("[1/2] characters, SGD, lr 0.01, seed 10: loss_per_character ")
+    assert display.lines[-1].startswith("[4/4] characters, Adam, seed 1: loss_per_character ")
+
+
+def test_what_has_ended_is_not_run_again(setup, tmp_path):
+    first = run_contest(contest(), setup, tmp_path)
+    again = Lines()
+    assert run_contest(contest(), setup, tmp_path, display=again) == first
+    assert again.lines == []
+    (tmp_path / "smoke" / "runs" / "characters" / "adam-seed1" / "summary.json").unlink()
+    once = run_contest(contest(), setup, tmp_path, display=again)
+    assert again.lines[0] == "3 of 4 runs have ended already"
+    assert again.lines[1].startswith("[4/4] characters, Adam, seed 1: ")
+    finals = [run["final"] for run in first["rows"][0]["runs"]]
+    assert [run["final"] for run in once["rows"][0]["runs"]] == finals
+
+
+def test_two_at_a_time_give_the_same(setup, tmp_path):
+    one = run_contest(contest(), setup, tmp_path / "one")
+    two = run_contest(contest(), setup, tmp_path / "two", jobs=2)
+    finals = [[run["final"] for run in found["rows"][0]["runs"]] for found in (one, two)]
+    assert finals[0] == finals[1]
+
+
+def test_rows_without_data_say_what_they_need_and_measured_ones_are_kept(setup, tmp_path):
+    both = contest(rows=("characters", "wikitext2"), seeds=(0,))
+    record = run_contest(both, setup, tmp_path)
+    assert [row["status"] for row in record["rows"]] == ["measured", "not run"]
+    assert record["rows"][1]["reason"].endswith("by --data wikitext2=FOLDER.")
+    text = tmp_path / "text.txt"
+    text.write_text("rungs of a ladder, " * 40)
+    given = Setup(budget="smoke", data={"wikitext2": text}, threads=1)
+    later = run_contest(both, given, tmp_path, rows=["wikitext2"])
+    assert [row["status"] for row in later["rows"]] == ["measured", "measured"]
+    assert later["rows"][0]["runs"] == record["rows"][0]["runs"]
+    # Where the data lay is nobody's business.
+    run = later["rows"][1]["runs"][0]
+    assert "--data-dir DATA" in run["command"]
+    assert str(tmp_path) not in json.dumps(run)
+
+
+def test_every_rate_is_a_result_of_a_figure_of_rates(setup, tmp_path):
+    record = run_contest(contest("rates", seeds=(0,)), setup, tmp_path)
+    runs = record["rows"][0]["runs"]
+    assert [(run["contestant"], run["lr"]) for run in runs[:2]] == [("SGD", 0.01), ("SGD", 0.3)]
+    assert len(runs) == 3
+
+
+def test_a_diverged_run_is_a_result(setup, tmp_path):
+    wild = Contestant(label="wild", optimizer="sgd", rates=(1e30, 0.01))
+    record = run_contest(contest("rates", wild, seeds=(0,)), setup, tmp_path)
+    assert [run["status"] for run in record["rows"][0]["runs"]] == ["diverged", "finished"]
+
+
+def test_the_best_rate_is_the_best_that_finished():
+    down = [trial("a", 1.0, 3.0), trial("a", 2.0, 1.0), trial("a", 3.0, None, "diverged")]
+    up = [trial("b", 1.0, 0.5, up=True), trial("b", 2.0, 0.7, up=True)]
+    assert best_rates([*down, *up]) == {"a": 2.0, "b": 2.0}
+    with pytest.raises(ValueError, match="c must finish at one learning rate at least; all of its"):
+        best_rates([trial("c", 1.0, None, "diverged")])
+
+
+def test_a_results_file_of_a_newer_rung_is_left_alone(setup, tmp_path):
+    path = tmp_path / "smoke" / "tiny.json"
+    path.parent.mkdir()
+    path.write_text('{"format_version": 99, "rows": []}')
+    with pytest.raises(ValueError, match="has format_version 99; this Rung reads up to 1"):
+        run_contest(contest(), setup, tmp_path)
+    assert path.read_text() == '{"format_version": 99, "rows": []}'
+
+
+def test_energies_are_counted(tmp_path):
+    record = energy_results("smoke", tmp_path)
+    assert json.loads((tmp_path / "smoke" / "lns-madam-energy.json").read_text()) == record
+    (row,) = record["rows"]
+    value, low, high = row["savings"]["fp32"]
+    assert 0.5 < low < value < high < 1
