@@ -38,7 +38,9 @@ def test_an_experiment_runs_and_says_what_it_ran(setup, tmp_path):
     assert {run["lr"] for run in row["runs"] if run["contestant"] == "SGD"} == {
         row["chosen"]["SGD"]
     }
-    assert display.lines[0].startswith("[1/2] characters, SGD, lr 0.01, seed 10: loss_per_character ")
+    assert display.lines[0].startswith(
+        "[1/2] characters, SGD, lr 0.01, seed 10: loss_per_character "
+    )
     assert display.lines[-1].startswith("[4/4] characters, Adam, seed 1: loss_per_character ")
 
 

@@ -286,3 +286,21 @@ def test_a_field_of_another_class_is_named():
     check_fields(Outer(SGDOptions()))
     with pytest.raises(ValueError, match="`inner` must be of type SGDOptions; got 3"):
         check_fields(Outer(3))
+
+
+def test_bf16_is_for_layers_that_compute_in_no_format():
+    config = get_recipe("digits-mlp").configure("adamw")
+    assert with_settings(config, ["precision=bf16"]).options.precision == "bf16"
+    coded = replace(config, format="lns8")
+    text = r"`precision` must be 'float32' where layers .* got precision='bf16' with format='lns8'"
+    with pytest.raises(ValueError, match=text):
+        with_settings(coded, ["precision=bf16"])
+    # A ladder is how weights are stored, not what layers compute in.
+    stored = get_recipe("digits-mlp").configure("bbit-madam")
+    assert with_settings(stored, ["precision=bf16"]).format == "ladder8"
+
+
+def test_checkpoints_from_before_bf16_still_fit():
+    config = get_recipe("digits-mlp").configure("adamw")
+    assert "precision" not in fingerprint(config)
+    assert fingerprint(with_settings(config, ["precision=bf16"]))["precision"] == "bf16"

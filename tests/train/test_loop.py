@@ -8,6 +8,7 @@ import torch
 
 from rung.optim import state_bytes
 from rung.train import loop, run
+from rung.train.checkpoint import load_checkpoint
 from rung.train.config import OPTIMIZERS
 from rung.train.interrupt import Interrupt
 from rung.train.tasks import WindowTask
@@ -388,3 +389,22 @@ def test_the_first_interrupt_waits_and_the_second_does_not():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "madam", "bbit-madam", "lmd"])
+def test_layers_compute_in_bf16_where_a_run_says_so(tiny, tmp_path, monkeypatch, optimizer):
+    seen = set()
+    linear = torch.nn.functional.linear
+
+    def watched(x, weight, bias=None):
+        result = linear(x, weight, bias)
+        seen.add(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    changes = {} if optimizer == "bbit-madam" else {"format": None}
+    summary = run(tiny(optimizer, "precision=bf16", **changes), tmp_path / "low")
+    assert summary["status"] == "finished"
+    assert seen == {torch.bfloat16}
+    model = load_checkpoint(tmp_path / "low" / "checkpoint" / "last.safetensors")[0]["model"]
+    assert torch.bfloat16 not in {t.dtype for t in model.values() if isinstance(t, torch.Tensor)}

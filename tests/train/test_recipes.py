@@ -294,3 +294,27 @@ def test_a_damaged_image_stops_a_run_before_it_begins(tmp_path):
     with pytest.raises(ValueError, match=r"dog/1\.png must be an image that Pillow can decode"):
         run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_words_are_validated_on_the_tokens_that_were_asked_for(tmp_path):
+    write_wikitext(tmp_path)
+    config = small("wikitext2-transformer", "sgd", tmp_path)
+    some = get_recipe(config.recipe).build(with_settings(config, ["eval_tokens=12"]))
+    every = get_recipe(config.recipe).build(config)
+    model = every.model().eval()
+    with torch.no_grad():
+        part, whole = (task.evaluate(model, torch.device("cpu")) for task in (some, every))
+    assert part.loss != whole.loss
+    assert some.source.endswith("; validates on the first 12 tokens")
+    assert "validates" not in every.source
+
+
+def test_images_of_a_bf16_run_lie_channels_last(tmp_path):
+    config = small("cifar10-resnet18", "sgd", tmp_path)
+    streams = Streams(torch.Generator(), torch.Generator())
+    layouts = {"float32": torch.contiguous_format, "bf16": torch.channels_last}
+    for precision, layout in layouts.items():
+        task = get_recipe(config.recipe).build(with_settings(config, [f"precision={precision}"]))
+        images, _ = next(task.batches(streams, 0))
+        assert images.is_contiguous(memory_format=layout)
+        assert task.probe()[0].is_contiguous(memory_format=layout)
