@@ -5,7 +5,8 @@
 
 Writes docs/figures/*.svg: the number system from the formats themselves, the rounding of one step
 from experiments/results/quantization-error.json, those of the datapath from datapath-error.json,
-those of LMD from tune-*.json and lmd-medians.json beside it.
+those of LMD from tune-*.json and lmd-medians.json beside it, those of `rung reproduce` from
+experiments/results/reproduce/.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 import datapath_figure
 import lmd_figures
+import reproduce_tables
 import torch
 from result_files import ROOT, exists, load
 from torch import Tensor
@@ -61,6 +63,7 @@ def main() -> None:
     ):
         if exists(needed):
             drawings[name] = draw
+    drawings |= reproduce_tables.figures()
     for name, draw in drawings.items():
         with style():
             target = FIGURES / f"{name}.svg"

@@ -17,6 +17,7 @@ import datapath_tables
 import energy_tables
 import format_tables
 import lmd_tables
+import reproduce_tables
 from result_files import (
     BENCHMARKS,
     RESULTS,
@@ -220,6 +221,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **energy_tables.TABLES,
     **format_tables.TABLES,
     **lmd_tables.TABLES,
+    **reproduce_tables.TABLES,
     "digits": lambda: table("digits", "test accuracy, %", 100, ".2f"),
     "digits-line": digits_line,
     "step": step_table,
