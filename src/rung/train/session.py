@@ -16,6 +16,7 @@ from rung.train.config import Config, fingerprint
 from rung.train.layers import convert_layers
 from rung.train.optimizers import build_optimizer, build_schedule, store_weights, with_rate
 from rung.train.task import Streams, Task
+from rung.train.tasks import ImageTask
 
 # The first steps allocate memory and compile kernels.
 _WARM_UP_STEPS = 5
@@ -104,6 +105,8 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
     config = with_rate(config, steps)
     torch.manual_seed(config.seed)
     model = task.model().to(device)
+    if isinstance(task, ImageTask):
+        task.place(device)
     stored = store_weights(config, model)
     converted = convert_layers(config, model)
     optimizer = build_optimizer(config, model)

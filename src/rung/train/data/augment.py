@@ -1,5 +1,6 @@
 """Augmentation of whole batches of images in torch; each image gets a draw of its own.
 
+Draws are those of a generator on the CPU, wherever the images are.
 Shape letters: N images, C channels, H height, W width, P padding.
 """
 
@@ -14,7 +15,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
     The same as padding with ``padding`` zeros on each side and cutting out the old size anywhere.
 
     Args:
-        images: Shape (N, C, H, W), uint8 or floating, on the generator's device.
+        images: Shape (N, C, H, W), uint8 or floating, on any device.
         padding: Largest shift in pixels in each direction; 0 changes nothing.
         generator: Source of the offsets.
 
@@ -30,9 +31,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
             f"`padding` must not be negative; got {padding}. Give 0 to leave images as they are."
         )
     count, _, height, width = images.shape
-    shifts = torch.randint(
-        2 * padding + 1, (2, count), generator=generator, device=generator.device
-    )
+    shifts = _drawn(generator, 2 * padding + 1, (2, count), images)
     padded = F.pad(images, (padding, padding, padding, padding))
     # (N, C, H + 2P, W + 2P) -> view of every place: (N, C, 2P + 1, 2P + 1, H, W)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
@@ -43,7 +42,7 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror every image left to right with probability 1/2.
 
     Args:
-        images: Shape (N, C, H, W), uint8 or floating, on the generator's device.
+        images: Shape (N, C, H, W), uint8 or floating, on any device.
         generator: Source of the choice.
 
     Returns:
@@ -54,7 +53,7 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """
     _check_images(images)
     draws = torch.rand(len(images), generator=generator, device=generator.device)
-    mirrored = (draws < 0.5).view(-1, 1, 1, 1)  # (N,) -> (N, 1, 1, 1)
+    mirrored = (draws < 0.5).view(-1, 1, 1, 1).to(images.device)  # (N,) -> (N, 1, 1, 1)
     return torch.where(mirrored, images.flip(-1), images)
 
 
@@ -62,7 +61,7 @@ def random_window(images: Tensor, size: int, generator: torch.Generator) -> Tens
     """Cut a square of ``size`` pixels out of every image, at a place of its own.
 
     Args:
-        images: Shape (N, C, H, W), uint8 or floating, on the generator's device.
+        images: Shape (N, C, H, W), uint8 or floating, on any device.
         size: Side of the square, 1 to the smaller of H and W.
         generator: Source of the places, all of which are equally likely.
 
@@ -74,9 +73,8 @@ def random_window(images: Tensor, size: int, generator: torch.Generator) -> Tens
     """
     _check_window(images, size)
     count, _, height, width = images.shape
-    device = generator.device
-    tops = torch.randint(height - size + 1, (count,), generator=generator, device=device)
-    lefts = torch.randint(width - size + 1, (count,), generator=generator, device=device)
+    tops = _drawn(generator, height - size + 1, (count,), images)
+    lefts = _drawn(generator, width - size + 1, (count,), images)
     # (N, C, H, W) -> view of every place: (N, C, H - size + 1, W - size + 1, size, size)
     windows = images.unfold(2, size, 1).unfold(3, size, 1)
     return windows[torch.arange(count, device=images.device), :, tops, lefts]
@@ -98,6 +96,12 @@ def center_window(images: Tensor, size: int) -> Tensor:
     _check_window(images, size)
     top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
     return images[:, :, top : top + size, left : left + size]
+
+
+def _drawn(generator: torch.Generator, end: int, shape: tuple[int, ...], images: Tensor) -> Tensor:
+    """Integers from 0 to end - 1, beside the images: a device sees the draws that a CPU does."""
+    draws = torch.randint(end, shape, generator=generator, device=generator.device)
+    return draws.to(images.device)
 
 
 def _check_window(images: Tensor, size: int) -> None:

@@ -1,6 +1,7 @@
 """Classification of images."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from rung.train.data import ImageData, repeated_batches, shuffled_batches
 from rung.train.data.augment import center_window, random_crop, random_flip, random_window
 from rung.train.recipe_options import ImageOptions
 from rung.train.task import Evaluation, Metric, Streams, token_loss
+
+_SHARE = 0.25  # of a GPU's free memory that images may take
 
 
 class ImageTask:
@@ -47,6 +50,16 @@ class ImageTask:
     def model(self) -> nn.Module:
         """A freshly initialised model."""
         return self.build()
+
+    def place(self, device: torch.device) -> None:
+        """Move all images to a GPU that has room for them, where cutting them out is faster."""
+        if device.type != "cuda":
+            return
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        parts = {name: getattr(self.data, name) for name in names}
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(part.nbytes for part in parts.values()) < _SHARE * free:
+            self.data = replace(self.data, **{n: part.to(device) for n, part in parts.items()})
 
     def batches(self, streams: Streams, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images (B, C, H, W) float32 and labels (B,)."""
