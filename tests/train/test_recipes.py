@@ -86,6 +86,12 @@ SMALL = {
         "accuracy",
         "test",
     ),
+    "imagenet-resnet50": (
+        write_images,
+        ["width=2", "batch_size=4", "image_size=32"],
+        "error",
+        "test",
+    ),
     "wikitext2-transformer": (
         write_wikitext,
         ["width=8", "feed_forward=8", "batch_size=4", "window=5", "train_tokens=400"],
@@ -131,7 +137,7 @@ def small(name, optimizer, tmp_path, **changes):
 
 
 def test_every_recipe_is_tried_here_or_has_tests_of_its_own():
-    assert RECIPES.keys() - SMALL.keys() <= {"glue-bert"}
+    assert RECIPES.keys() - SMALL.keys() <= {"glue-bert", "cifar10-cgan"}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "bbit-madam"])
@@ -208,7 +214,7 @@ def test_a_text_must_fill_its_columns(tmp_path):
         run(config, tmp_path / "run")
 
 
-RESUMED = ["digits-vit", "folder-vit", "words-gpt", "tokens-gpt"]
+RESUMED = ["digits-vit", "folder-vit", "imagenet-resnet50", "words-gpt", "tokens-gpt"]
 
 
 @pytest.mark.parametrize("name", RESUMED)
@@ -221,6 +227,27 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(name, tmp_pa
     parts = run(config, tmp_path / "parts", resume=True)
     assert parts["metric"] == whole["metric"]
     assert parts["loss"] == whole["loss"]
+
+
+def test_streamed_images_train_alike_whatever_decodes_them(tmp_path):
+    config = replace(small("imagenet-resnet50", "sgd", tmp_path), epochs=2)
+    one, many = (
+        run(with_settings(config, [f"workers={workers}"]), tmp_path / f"run{workers}")
+        for workers in (1, 3)
+    )
+    assert one["loss"] == many["loss"]
+    assert one["metric"] == many["metric"]
+
+
+def test_fewer_streamed_images_are_of_all_classes(tmp_path):
+    config = with_settings(small("imagenet-resnet50", "sgd", tmp_path), ["train_examples=4"])
+    task = get_recipe("imagenet-resnet50").build(config)
+    assert task.source.endswith("; trains on 4")
+    assert [label for _, label in task.train] == [0, 0, 1, 1]
+    assert task.batches_per_epoch == 1
+    assert sorted(task.probe()[1].tolist()) == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="`resize` must be at least `image_size`; got resize=31"):
+        with_settings(config, ["resize=31"])
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 3), (7, 1), (4, 2)])

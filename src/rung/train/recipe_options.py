@@ -230,6 +230,67 @@ class SentenceOptions(RecipeOptions):
         check_fields(self)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GANOptions(RecipeOptions):
+    """Options of the class-conditional GAN."""
+
+    width: Count = 128
+    """Channels of the discriminator; the generator has twice as many."""
+    noise: Count = 128
+    """Length of the noise that an image is made of."""
+    flip: bool = True
+    """Mirror half of the real images left to right."""
+    train_examples: Count | None = None
+    """Train on the first so many images only."""
+    steps_per_epoch: Count | None = None
+    """Steps an epoch, over as many passes or as much of one as that takes; none: one pass."""
+    classifier: str | None = None
+    """Run folder of cifar10-resnet18, in whose features images are compared."""
+    inception: str | None = None
+    """TorchScript file of Inception-v3 instead: images (N, 3, H, W), uint8, to (N, D)."""
+    eval_images: Annotated[int, Range(low=2)] = 10_000
+    """Images that an evaluation generates; published FIDs take 50,000."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.classifier is not None and self.inception is not None:
+            raise ValueError(
+                "Give one of `classifier` and `inception`; got both. Each has a metric of its own."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResNet50Options(RecipeOptions):
+    """Options of ResNet-50 on folders of images that are decoded while it trains."""
+
+    width: Count = 64
+    """Channels of the first stage's 3x3 convolutions; the stages have 1, 2, 4 and 8 times as many,
+    and four times that where they end."""
+    image_size: Count = 224
+    """Side of the images that the model sees, in pixels."""
+    resize: Count | None = None
+    """Evaluation: shorter side that images are resized to before the middle is cut out; none: 8/7
+    of image_size."""
+    least_area: Annotated[float, Range(low=0, low_open=True, high=1)] = 0.08
+    """Training: smallest share of an image that a random crop covers; 1 crops little."""
+    flip: bool = True
+    """Mirror half of the training images left to right."""
+    workers: Count = 4
+    """Threads that decode images; changes speed only."""
+    train_examples: Count | None = None
+    """Train on so many images only, evenly from all classes."""
+    steps_per_epoch: Count | None = None
+    """Steps an epoch, over as many passes or as much of one as that takes; none: one pass."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError(
+                f"`resize` must be at least `image_size`; got resize={self.resize} and "
+                f"image_size={self.image_size}. A crop can't be larger than the image."
+            )
+
+
 def _require_heads_divide_width(heads: int, width: int) -> None:
     if width % heads:
         raise ValueError(

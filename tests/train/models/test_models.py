@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import rung
-from rung.train.models import GPT, DigitsCNN, ViT, WordTransformer, resnet18
+from rung.train.models import GPT, DigitsCNN, ResNet50, ViT, WordTransformer, resnet18
 from rung.train.models.vit import cut_patches
 from rung.train.models.word_transformer import sinusoids
 
@@ -41,6 +41,7 @@ CASES = {
     "digits": (DigitsCNN, lambda: images(3, 1, 8, 8), (3, 10)),
     "resnet": (lambda: resnet18(7, width=4), lambda: images(3, 3, 32, 32), (3, 7)),
     "resnet grey": (lambda: resnet18(10, 1, 4), lambda: images(3, 1, 28, 28), (3, 10)),
+    "resnet50": (lambda: ResNet50(7, width=2), lambda: images(3, 3, 64, 64), (3, 7)),
     "words": (small_words, lambda: tokens(50, 9, 3), (9, 3, 50)),
     "vit": (small_vit, lambda: images(3, 1, 8, 8), (3, 10)),
     "gpt without biases": (
@@ -86,6 +87,8 @@ def test_parameter_counts_are_those_written_out():
     assert weights(resnet18(10)) == resnet_weights(10, 3, 64) == 11_173_962
     assert weights(resnet18(100)) == resnet_weights(100, 3, 64) == 11_220_132
     assert weights(resnet18(10, 1, 16)) == resnet_weights(10, 1, 16) == 701_178
+    # torchvision's resnet50.
+    assert weights(ResNet50(1000)) == 25_557_032
 
 
 def test_parameter_counts_of_the_language_models_are_those_written_out():
@@ -213,6 +216,8 @@ def test_a_window_longer_than_the_context_is_refused():
 def test_a_resnet_without_width_is_refused():
     with pytest.raises(ValueError, match="`width` must be at least 1; got 0"):
         resnet18(10, width=0)
+    with pytest.raises(ValueError, match="`width` must be at least 1; got 0"):
+        ResNet50(10, width=0)
 
 
 def test_presets_of_the_gpt_have_the_published_sizes():

@@ -2,6 +2,7 @@
 
 from rung.train.recipes import (
     chars_gpt,
+    cifar10_cgan,
     cifar10_resnet18,
     cifar10_vit,
     cifar100_resnet18,
@@ -11,6 +12,7 @@ from rung.train.recipes import (
     fashion_resnet18,
     folder_vit,
     glue_bert,
+    imagenet_resnet50,
     tokens_gpt,
     wikitext2_transformer,
     words_gpt,
@@ -27,7 +29,9 @@ RECIPES: dict[str, Recipe] = {
         cifar10_resnet18.RECIPE,
         cifar100_resnet18.RECIPE,
         cifar10_vit.RECIPE,
+        cifar10_cgan.RECIPE,
         folder_vit.RECIPE,
+        imagenet_resnet50.RECIPE,
         wikitext2_transformer.RECIPE,
         chars_gpt.RECIPE,
         words_gpt.RECIPE,
