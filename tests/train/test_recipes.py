@@ -239,6 +239,19 @@ def test_streamed_images_train_alike_whatever_decodes_them(tmp_path):
     assert one["metric"] == many["metric"]
 
 
+def test_a_run_goes_on_when_a_damaged_image_that_ended_it_is_replaced(tmp_path):
+    config = replace(small("imagenet-resnet50", "madam", tmp_path), epochs=2)
+    whole = run(config, tmp_path / "whole")
+    path = tmp_path / "train" / "dog" / "3.png"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:40])
+    with pytest.raises(ValueError, match=r"dog/3\.png must be an image that Pillow can decode"):
+        run(config, tmp_path / "parts")
+    path.write_bytes(sound)
+    parts = run(config, tmp_path / "parts", resume=True)
+    assert parts["loss"] == whole["loss"]
+
+
 def test_fewer_streamed_images_are_of_all_classes(tmp_path):
     config = with_settings(small("imagenet-resnet50", "sgd", tmp_path), ["train_examples=4"])
     task = get_recipe("imagenet-resnet50").build(config)
