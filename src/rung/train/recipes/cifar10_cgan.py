@@ -23,15 +23,15 @@ from rung.train.tasks.gan import GANTask
 
 _FILES = "CIFAR-10's python batches (cifar-10-batches-py), from www.cs.toronto.edu/~kriz/cifar.html"
 
-# Adam: Bernstein et al. 2020, table 1; a first moment would carry each player's step into the
-# other's, so GANs are trained without one.
+# Adam: Bernstein et al. 2020, table 1. GANs are trained without momentum, which would go on pushing
+# a player after the other has moved; norms and biases take Adam's rate beside the Madams.
 _DEFAULTS: Defaults = {
-    "sgd": (0.01, SGDOptions(momentum=0.0)),
+    "sgd": (1e-3, SGDOptions(momentum=0.0)),
     "adam": (1e-4, AdamOptions(beta1=0.0)),
     "adamw": (1e-4, AdamOptions(beta1=0.0)),
-    "madam": (0.01, MadamOptions()),
-    "bbit-madam": (0.01, BBitMadamOptions()),
-    "lns-madam": (0.0144, LNSMadamOptions()),
+    "madam": (0.01, MadamOptions(additive_lr=1e-4)),
+    "bbit-madam": (0.01, BBitMadamOptions(additive_lr=1e-4)),
+    "lns-madam": (0.0144, LNSMadamOptions(additive_lr=1e-4)),
     "lmd": (0.01, LMDOptions()),
 }
 
