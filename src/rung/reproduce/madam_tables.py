@@ -19,13 +19,13 @@ def _baselines(sgd: tuple[float, ...], adam: tuple[float, ...]) -> tuple[Contest
 
 
 # Learning rates that are tried: around those of table 1.
-_IMAGES = _baselines((0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3))
+_IMAGES = _baselines((0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3, 1e-2))
 _RATES = {
     "digits": _baselines((0.02, 0.05, 0.1), (1e-3, 2e-3, 4e-3)),
     "cifar10": _IMAGES,
     "cifar100": _IMAGES,
     "imagenet": _IMAGES,
-    "cgan": _baselines((0.01, 0.1), (1e-4, 3e-4)),
+    "cgan": _baselines((3e-4, 1e-3, 3e-3), (1e-4, 3e-4, 1e-3)),
     "wikitext2": _baselines((1.0, 3.0, 10.0, 30.0), (3e-4, 1e-3, 3e-3)),
 }
 # Best baseline, Madam, and Madam in 12, 10 and 8 bits, as printed.

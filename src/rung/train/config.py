@@ -234,6 +234,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
     # What has no effect is left out, so that checkpoints from before these options still fit.
     if config.compute_format is not None:
         flat |= layer_record(config.compute_format, config.layers)
+    flat.pop("workers", None)
     if flat["precision"] == "float32":
         del flat["precision"]
     if config.update_format is None:
