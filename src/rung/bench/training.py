@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from rung.nn import convert_
 from rung.train import get_recipe
 from rung.train.layers import LayerOptions, policy
 
-_TINY = {"width": 16, "heads": 2, "layers": 1, "context": 8, "batch_size": 2}
+_TINY: dict[str, Any] = {"width": 16, "heads": 2, "layers": 1, "context": 8, "batch_size": 2}
 
 
 def chars_gpt(format: str | None) -> Callable[[Setting], Step]:

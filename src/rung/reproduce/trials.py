@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rung.reproduce import tasks
 from rung.reproduce.contest import DATA, Budget, Contest, Contestant, Row, Size
@@ -163,7 +164,7 @@ def _configured(
     schedule = contestant.schedule or size.schedule
     folder = None if row.data is None else str(setup.data[row.data])
     changes = {"lr": lr, "epochs": size.epochs, "schedule": schedule, "data_dir": folder}
-    known = {key: value for key, value in changes.items() if value is not None}
+    known: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     config = replace(config, seed=seed, device=setup.device, threads=setup.threads, **known)
     settings = _own(config, settings)
     config = with_settings(config, settings)

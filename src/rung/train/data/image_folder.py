@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 
 from rung.extras import require
-from rung.train.data.files import DataError, existing_folder
+from rung.train.data.files import DataError
+from rung.train.data.image_files import as_rgb, listing
 from rung.train.data.images import ImageData
 
-_TEST_FOLDERS = ("val", "test", "valid")
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_ORIGIN = (
-    "images laid out as train/CLASS/NAME.jpg and val/CLASS/NAME.jpg (or test/), any names, "
-    f"{', '.join(sorted(_SUFFIXES))}"
-)
 _THREADS = 4
 
 _Pixels = npt.NDArray[np.uint8]
@@ -50,17 +45,7 @@ def image_folder(data_dir: str | Path, side: int, memory_gib: float = 8.0) -> Im
     """
     pillow = require("PIL.Image")
     require("PIL.ImageOps")
-    folder = existing_folder(data_dir, _ORIGIN)
-    train_folder, test_folder = _part(folder, ("train",)), _part(folder, _TEST_FOLDERS)
-    classes = _classes(train_folder)
-    strange = sorted(set(_classes(test_folder)) - set(classes))
-    if strange:
-        raise DataError(
-            f"{test_folder} must have classes of {train_folder} only; got {', '.join(strange)} "
-            f"too. Get {_ORIGIN}."
-        )
-    train = _list(train_folder, classes)
-    test = _list(test_folder, [name for name in classes if (test_folder / name).is_dir()])
+    folder, test_folder, classes, train, test = listing(data_dir)
     _check_memory(len(train) + len(test), side, memory_gib)
     places = {name: place for place, name in enumerate(classes)}
     train_images, train_labels = _read(pillow, train, places, side)
@@ -76,43 +61,6 @@ def image_folder(data_dir: str | Path, side: int, memory_gib: float = 8.0) -> Im
             f"{len(classes)} classes, {side}x{side}, files in {folder}"
         ),
     )
-
-
-def _part(folder: Path, names: Sequence[str]) -> Path:
-    found = next((folder / name for name in names if (folder / name).is_dir()), None)
-    if found is None:
-        raise DataError(
-            f"{folder} must hold a folder {' or '.join(names)}; got none. Get {_ORIGIN}."
-        )
-    return found
-
-
-def _classes(folder: Path) -> list[str]:
-    names = sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    if not names:
-        raise DataError(
-            f"{folder} must hold a folder for every class; got no folder. Get {_ORIGIN}."
-        )
-    return names
-
-
-def _list(folder: Path, classes: Sequence[str]) -> list[tuple[Path, str]]:
-    found = []
-    for name in classes:
-        # Sorted, for the order of a folder differs between machines, and with it the training.
-        paths = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
-        if not paths:
-            raise DataError(
-                f"{folder / name} must hold images of its class; got none. Get {_ORIGIN}."
-            )
-        found += [(path, name) for path in paths]
-    return found
 
 
 def _check_memory(count: int, side: int, memory_gib: float) -> None:
@@ -145,7 +93,7 @@ def _decode(pillow: Any, path: Path, side: int) -> _Pixels:
     ops = require("PIL.ImageOps")
     try:
         with pillow.open(path) as opened:
-            image = _as_rgb(pillow, ops.exif_transpose(opened), path)
+            image = as_rgb(pillow, ops.exif_transpose(opened), path)
         return np.asarray(_middle(image, side, pillow.Resampling.BICUBIC))
     except DataError:
         raise
@@ -154,19 +102,6 @@ def _decode(pillow: Any, path: Path, side: int) -> _Pixels:
         raise DataError(
             f"{path} must be an image that Pillow can decode; got: {error}. Replace or remove it."
         ) from error
-
-
-def _as_rgb(pillow: Any, image: Any, path: Path) -> Any:
-    """8 bits a channel; Pillow would clip what has more."""
-    if image.mode in ("I", "F"):
-        raise DataError(
-            f"{path} must have 8 or 16 bits a channel; got Pillow's mode {image.mode!r}, 32-bit "
-            "numbers whose range nothing tells. Save it as 8-bit grey or RGB, or remove it."
-        )
-    if image.mode.startswith("I;16"):
-        # The upper 8 bits, which Pillow takes of 16-bit colour too.
-        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def _middle(image: Any, side: int, bicubic: Any) -> Any:

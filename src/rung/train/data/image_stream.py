@@ -14,15 +14,8 @@ import torch
 from torch import Tensor
 
 from rung.extras import require
-from rung.train.data.files import DataError, existing_folder
-from rung.train.data.image_folder import (
-    _ORIGIN,
-    _TEST_FOLDERS,
-    _as_rgb,
-    _classes,
-    _list,
-    _part,
-)
+from rung.train.data.files import DataError
+from rung.train.data.image_files import as_rgb, listing
 
 _Pixels = npt.NDArray[np.float32]
 
@@ -64,19 +57,9 @@ def image_files(data_dir: str | Path) -> ImageFiles:
         ImportError: Pillow is not installed; the text names the pip command.
     """
     require("PIL.Image")
-    folder = existing_folder(data_dir, _ORIGIN)
-    train_folder, test_folder = _part(folder, ("train",)), _part(folder, _TEST_FOLDERS)
-    classes = _classes(train_folder)
-    strange = sorted(set(_classes(test_folder)) - set(classes))
-    if strange:
-        raise DataError(
-            f"{test_folder} must have classes of {train_folder} only; got {', '.join(strange)} "
-            f"too. Get {_ORIGIN}."
-        )
+    folder, test_folder, classes, *parts = listing(data_dir)
     places = {name: place for place, name in enumerate(classes)}
-    train = tuple((path, places[name]) for path, name in _list(train_folder, classes))
-    tested = [name for name in classes if (test_folder / name).is_dir()]
-    test = tuple((path, places[name]) for path, name in _list(test_folder, tested))
+    train, test = (tuple((path, places[name]) for path, name in part) for part in parts)
     source = (
         f"images: {len(train):,} train + {len(test):,} test ({test_folder.name}) of "
         f"{len(classes)} classes, decoded while training, files in {folder}"
@@ -219,7 +202,7 @@ def _opened(path: Path) -> Any:
     pillow, ops = require("PIL.Image"), require("PIL.ImageOps")
     try:
         with pillow.open(path) as opened:
-            return _as_rgb(pillow, ops.exif_transpose(opened), path)
+            return as_rgb(pillow, ops.exif_transpose(opened), path)
     except DataError:
         raise
     # Decoders of damaged files raise nearly anything, DecompressionBombError among it.
