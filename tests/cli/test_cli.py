@@ -237,7 +237,7 @@ def test_the_report_is_written_by_training_and_rewritten_by_report(tmp_path, cap
         (["--lr", "nan"], "`lr` must be a number greater than 0 or none; got nan"),
         (["--lr", "fast"], "Invalid value for '--lr'"),
         (["--epochs", "0"], "`epochs` must be an integer at least 1; got 0"),
-        (["--schedule", "step"], "one of plateau, cosine, constant; got 'step'"),
+        (["--schedule", "step"], "one of plateau, cosine, linear, constant; got 'step'"),
         (["--set", "widht=3"], "Unknown setting 'widht'"),
         (["--set", "width=wide"], "`width` must be an integer at least 1; got 'wide'"),
         (["--device", "tpu9"], "`device` must be one that this PyTorch can use; got 'tpu9'"),

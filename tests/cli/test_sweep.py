@@ -116,7 +116,7 @@ def test_bits_reach_every_optimizer(sweep, tmp_path):
         (["--seed", ""], "`--seed` must list integers"),
         (["--format", "ladder8", "--optimizer", "adamw"], "only optimizer 'bbit-madam' trains"),
         (["--epochs", "0"], "`epochs` must be an integer at least 1; got 0"),
-        (["--schedule", "step"], "one of plateau, cosine, constant; got 'step'"),
+        (["--schedule", "step"], "one of plateau, cosine, linear, constant; got 'step'"),
         (["--jobs", "0"], "`jobs` must be an integer at least 1; got 0"),
         (["--set", "widht=3"], "Unknown setting 'widht'"),
         (["--set", "clip"], "A setting has the form KEY=VALUE; got 'clip'"),

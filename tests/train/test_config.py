@@ -57,7 +57,10 @@ def test_settings_are_typed():
         ({"epochs": True}, "`epochs` must be an integer at least 1; got True"),
         ({"seed": -1}, r"`seed` must be an integer in \[0, "),
         ({"threads": 0}, "`threads` must be an integer at least 1 or none; got 0"),
-        ({"schedule": "step"}, "`schedule` must be one of plateau, cosine, constant; got 'step'"),
+        (
+            {"schedule": "step"},
+            "`schedule` must be one of plateau, cosine, linear, constant; got 'step'",
+        ),
         ({"optimizer": "lion"}, "Unknown optimizer 'lion'; the optimizers are: sgd, adam, adamw,"),
         ({"format": "ladder8"}, "only optimizer 'bbit-madam' trains; got format='ladder8' with"),
         ({"optimizer_options": SGDOptions()}, "must be AdamOptions for optimizer 'adamw'; got SGD"),
@@ -265,8 +268,10 @@ def test_checkpoints_from_before_lns_still_fit():
     assert old.keys() <= now.keys()
 
 
-def test_what_shapes_a_cosine_counts_only_there():
-    config = digits()
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_what_shapes_a_falling_schedule_counts_only_there(schedule):
+    config = replace(digits(), schedule=schedule)
+    assert fingerprint(config) != fingerprint(replace(config, epochs=99))
     assert fingerprint(config).keys().isdisjoint({"warmup_steps", "final_lr_share"})
     shaped = with_settings(config, ["warmup_steps=5", "final_lr_share=0.1"])
     assert fingerprint(shaped)["warmup_steps"] == 5

@@ -11,7 +11,8 @@ from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate
 from rung.tensor import CodedTensor
 from rung.train import get_recipe, with_settings
 from rung.train.config import OPTIMIZERS
-from rung.train.optimizers import build_optimizer, build_schedule, cosine, store_weights
+from rung.train.optimizers import build_optimizer, store_weights
+from rung.train.schedules import build_schedule, cosine, linear
 
 
 def config(optimizer, *settings, **changes):
@@ -126,7 +127,7 @@ def test_an_update_format_rounds_weights_after_every_step_and_nothing_else(name)
     assert network[0].bias.abs().unique().numel() == network[0].bias.numel()
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize("schedule", ["plateau", "cosine", "linear"])
 def test_schedules_move_a_quantized_update(schedule):
     made = config("adamw", "update_format=lns10", schedule=schedule)
     optimizer = build_optimizer(made, model())
@@ -152,10 +153,21 @@ def test_a_warm_up_rises_linearly_and_the_cosine_ends_at_its_share():
     assert [cosine(7, 0.0)(step) for step in range(8)] == plain
 
 
+def test_a_straight_line_goes_from_one_to_its_share_but_not_below_its_floor():
+    assert [linear(10, 0.0)(step) for step in (0, 2, 5, 10, 12)] == pytest.approx(
+        [1, 0.8, 0.5, 0, 0]
+    )
+    share = linear(14, 0.0, warmup=4, last=0.1)
+    assert [share(step) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert [share(step) for step in (4, 9, 14, 20)] == pytest.approx([1, 0.55, 0.1, 0.1])
+    assert linear(14, 0.3, warmup=4, last=0.1)(14) == 0.3
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_warm_up_reaches_every_optimizer(name):
+def test_a_warm_up_reaches_every_optimizer(name, schedule):
     network = model()
-    made = config(name, "warmup_steps=3", "final_lr_share=0.5", lr=0.05)
+    made = config(name, "warmup_steps=3", "final_lr_share=0.5", lr=0.05, schedule=schedule)
     store_weights(made, network)
     optimizer = build_optimizer(made, network)
     moving = build_schedule(made, optimizer, 10)
@@ -173,12 +185,15 @@ def test_a_warm_up_must_end_before_the_run():
     made = config("adamw", "warmup_steps=10")
     with pytest.raises(ValueError, match="`warmup_steps` must be less than the steps .*got 10 of"):
         build_schedule(made, build_optimizer(made, model()), 10)
+    line = replace(made, schedule="linear")
+    with pytest.raises(ValueError, match="`warmup_steps` must be less than the steps .*got 10 of"):
+        build_schedule(line, build_optimizer(line, model()), 10)
     constant = replace(made, schedule="constant")
     build_schedule(constant, build_optimizer(constant, model()), 10)
 
 
 def test_all_groups_keep_their_ratio_under_every_schedule():
-    for schedule in ("cosine", "plateau", "constant"):
+    for schedule in ("cosine", "linear", "plateau", "constant"):
         made = config("madam", "additive_lr=0.002", schedule=schedule, lr=0.01)
         optimizer = build_optimizer(made, model())
         moving = build_schedule(made, optimizer, 10)
@@ -190,7 +205,7 @@ def test_all_groups_keep_their_ratio_under_every_schedule():
         assert (first == 0.01) == (schedule == "constant")
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize("schedule", ["plateau", "cosine", "linear"])
 def test_round_to_nearest_never_goes_below_the_base_precision(schedule):
     network = model()
     made = config("bbit-madam", "rounding=nearest", format="ladder12", schedule=schedule, lr=0.0101)
@@ -205,7 +220,7 @@ def test_round_to_nearest_never_goes_below_the_base_precision(schedule):
     optimizer.step()
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize("schedule", ["plateau", "cosine", "linear"])
 def test_lns_madam_never_goes_below_half_a_code(schedule):
     network = model()
     made = config("lns-madam", "update_format=lns12", schedule=schedule, lr=0.02)

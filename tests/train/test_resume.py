@@ -37,7 +37,7 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize("schedule", ["plateau", "cosine", "linear"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_an_interrupted_run_goes_on_bit_for_bit(tiny, recorder, tmp_path, optimizer, schedule):
     config = tiny(optimizer, schedule=schedule)

@@ -137,7 +137,7 @@ def test_the_command_of_a_cell_makes_the_same_configuration(grid, monkeypatch):
         ({"seeds": (0, -1)}, "`seed` must be an integer in .*; got -1"),
         ({"bits": (16, 33)}, "`bits` must be .* to 16 for optimizer 'sgd', or 32 .*; got 33"),
         ({"epochs": 0}, "`epochs` must be an integer at least 1; got 0"),
-        ({"schedule": "step"}, "one of plateau, cosine, constant; got 'step'"),
+        ({"schedule": "step"}, "one of plateau, cosine, linear, constant; got 'step'"),
         ({"format": "int99"}, "Unknown format 'int99'"),
         ({"settings": ["momentun=0.5"]}, "Unknown setting 'momentun'"),
         ({"settings": ["momentum"]}, "A setting has the form KEY=VALUE; got 'momentum'"),

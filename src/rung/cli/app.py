@@ -77,7 +77,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
-    schedule: Annotated[str | None, typer.Option(help="plateau, cosine or constant.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="plateau, cosine, linear or constant.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder (or text file) of the data.")
     ] = None,

@@ -66,7 +66,9 @@ def sweep(
     seed: Annotated[str, typer.Option(metavar="I,J,...", help="Seeds.")] = "0",
     format: Annotated[str | None, typer.Option(help="As of `rung train`, for all runs.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="plateau, cosine or constant.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="plateau, cosine, linear or constant.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder (or text file) of the data.")
     ] = None,

@@ -29,6 +29,7 @@ VARIANTS = (
     _variant("W_max at 4.5 RMS", "scale_bound=4.5"),
     _variant("constant lr", schedule="constant"),
     _variant("lr by plateau", schedule="plateau"),
+    _variant("lr in a straight line", schedule="linear"),
 )
 
 BETTER = Contest(

@@ -19,7 +19,9 @@ from rung.train.optimizer_options import (
 )
 from rung.train.recipe_options import RecipeOptions
 
-Schedule = Literal["plateau", "cosine", "constant"]
+Schedule = Literal["plateau", "cosine", "linear", "constant"]
+
+_FALLING = ("cosine", "linear")  # schedules that end with the run
 
 # A torch.Generator takes 64 bits; the runs' streams are seed + small numbers.
 _Seed = Annotated[int, Range(low=0, high=2**62)]
@@ -88,8 +90,8 @@ class Config:
     epochs: Count
     """Passes over the training data."""
     schedule: Schedule
-    """plateau: tenth of lr when the loss stalls; cosine: down at the end, after a warm-up if the
-    recipe's options have one; constant."""
+    """plateau: tenth of lr when the loss stalls; cosine or linear: down at the end, after a warm-up
+    if the recipe's options have one; constant."""
     format: str | None = None
     """With B-bit Madam the ladder that the weights live in. With every other optimizer the format
     in which all layers compute, or None for float32: an LNS forward and backward, a float or
@@ -239,9 +241,9 @@ def fingerprint(config: Config) -> dict[str, Any]:
         del flat["precision"]
     if config.update_format is None:
         flat.pop("update_rounding", None)
-    if config.schedule != "cosine":
+    if config.schedule not in _FALLING:
         del flat["epochs"]
     for name in ("warmup_steps", "final_lr_share"):
-        if config.schedule != "cosine" or not flat[name]:
+        if config.schedule not in _FALLING or not flat[name]:
             del flat[name]
     return flat

@@ -36,9 +36,9 @@ class RecipeOptions:
     plateau_patience: Count = 2
     """Schedule plateau: epochs without a better loss that are waited for."""
     warmup_steps: _Steps = 0
-    """Schedule cosine: steps in which the learning rates rise linearly to their full values."""
+    """Schedules cosine and linear: steps in which the learning rates rise to their full values."""
     final_lr_share: Fraction = 0.0
-    """Schedule cosine: share of the full learning rates that is left at the end."""
+    """Schedules cosine and linear: share of the full learning rates that is left at the end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

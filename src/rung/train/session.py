@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rung.train.config import Config, fingerprint
 from rung.train.layers import convert_layers
-from rung.train.optimizers import build_optimizer, build_schedule, store_weights, with_rate
+from rung.train.optimizers import build_optimizer, store_weights, with_rate
+from rung.train.schedules import build_schedule
 from rung.train.task import Streams, Task
 from rung.train.tasks import ImageTask
 
