@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rung.formats import CounterSource, Ladder, get, names
+from rung.formats import CounterSource, Ladder, get, name_of, names
 from rung.formats.reference import ladder_decode, ladder_encode
 from rung.kernels.ladder import decode_magnitudes, load_codes, store_codes
 from rung.kernels.signs import unpack_signs
@@ -78,6 +78,46 @@ def test_the_papers_ladder_spans_a_factor_of_sixty():
 def test_default_base_precision_keeps_the_range_of_twelve_bits(bits):
     assert get(f"ladder{bits}") == Ladder(bits)
     assert Ladder(bits).log_range == pytest.approx(4.095, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ladder8+range30", "ladder8+range1.5", "ladder12+range1000", "ladder2+range1e30"]
+    + ["ladder16+range123.456", "ladder8+range60"],
+)
+def test_a_ladder_of_another_range_has_a_name(name):
+    bits, span = name.removeprefix("ladder").split("+range")
+    fmt = get(name)
+    assert fmt.bits == int(bits)
+    assert fmt.dynamic_range == pytest.approx(float(span), rel=1e-12)
+    assert name_of(fmt) == name
+    assert get(name_of(fmt)) == fmt
+
+
+def test_names_of_ladders_are_short_or_absent():
+    assert name_of(get("ladder8+range30.0")) == "ladder8+range30"
+    assert name_of(get("ladder8+range2000000")) == "ladder8+range2e6"
+    assert name_of(Ladder(8)) == "ladder8"
+    assert name_of(Ladder(8, 0.02)) == "Ladder(bits=8, base_precision=0.02)"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ladder99+range30", r"must have 2 to 16 bits and a range.*; got 'ladder99\+range30'"),
+        ("ladder8+range1", r"a range greater than 1, .*; got 'ladder8\+range1'. Name it like"),
+        ("ladder8+range0", r"a range greater than 1, .*; got 'ladder8\+range0'"),
+        ("ladder8+range1e400", r"a range greater than 1, .*; got 'ladder8\+range1e400'"),
+        ("ladder16+range1.01", "`base_precision` must be at least 1e-06"),
+        ("ladder8+range1e40", "must be at most 87.0 .* Use fewer bits or a smaller"),
+        ("ladder8+range", "Unknown format 'ladder8.range'; .* named like 'ladder8.range30'"),
+        ("ladder8+range-3", "Unknown format 'ladder8.range-3'"),
+        ("ladder8+wide", "Unknown format 'ladder8.wide'"),
+    ],
+)
+def test_nonsense_in_a_ladders_name_is_refused(name, text):
+    with pytest.raises(ValueError, match=text):
+        get(name)
 
 
 def test_repr_shows_every_number_and_equal_formats_are_interchangeable():

@@ -309,3 +309,21 @@ def test_checkpoints_from_before_bf16_still_fit():
     config = get_recipe("digits-mlp").configure("adamw")
     assert "precision" not in fingerprint(config)
     assert fingerprint(with_settings(config, ["precision=bf16"]))["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("optimizer", ["bbit-madam", "lns-madam"])
+def test_checkpoints_from_before_scales_by_channel_still_fit(optimizer):
+    config = digits(optimizer)
+    assert "scale_axis" not in fingerprint(config)
+    assert fingerprint(with_settings(config, ["scale_axis=channel"]))["scale_axis"] == "channel"
+    with pytest.raises(ValueError, match="`scale_axis` must be one of tensor, channel; got 'row'"):
+        with_settings(config, ["scale_axis=row"])
+
+
+def test_a_ladder_of_another_range_is_a_format_of_bbit_madam_only():
+    assert replace(digits("bbit-madam"), format="ladder8+range30").format == "ladder8+range30"
+    assert default_optimizer("ladder8+range30") == "bbit-madam"
+    with pytest.raises(ValueError, match="A ladder stores weights.*got format='ladder8.range30'"):
+        replace(digits(), format="ladder8+range30")
+    with pytest.raises(ValueError, match="a range greater than 1"):
+        replace(digits("bbit-madam"), format="ladder8+range1")

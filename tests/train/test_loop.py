@@ -87,6 +87,16 @@ def test_rungs_of_every_width_are_counted(tiny, tmp_path, fmt):
         assert sum(layer["rungs"]["counts"]) == layer["numel"]
 
 
+def test_scales_by_channel_and_another_range_are_trained(tiny, tmp_path):
+    out = tmp_path / "run"
+    summary = run(tiny("bbit-madam", "scale_axis=channel", format="ladder8+range30"), out)
+    assert (summary["status"], summary["format"]) == ("finished", "ladder8+range30")
+    layers = [x for x in read(out, "diagnostics.json")["layers"] if x["rungs"]]
+    assert {layer["format"] for layer in layers} == {"ladder8+range30"}
+    for layer in layers:
+        assert sum(layer["rungs"]["counts"]) == layer["numel"]
+
+
 def test_codes_of_an_lns_are_counted_from_the_largest(tiny, tmp_path):
     run(tiny("lns-madam", "update_format=lns10", "scale_bound=1", epochs=1), tmp_path / "run")
     layers = [x for x in read(tmp_path / "run", "diagnostics.json")["layers"] if x["rungs"]]

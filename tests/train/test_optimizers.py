@@ -78,6 +78,23 @@ def test_options_reach_lns_madam():
     torch.testing.assert_close(weight.scale, made.optimizer_options.scale_bound * root_mean_square)
 
 
+@pytest.mark.parametrize("name", ["bbit-madam", "lns-madam"])
+def test_a_scale_for_each_output_channel_on_request(name):
+    network, plain = model(), model()
+    store_weights(config(name, "scale_axis=channel", "scale_bound=2"), network)
+    store_weights(config(name, "scale_bound=2"), plain)
+    root_mean_square = model()[0].weight.detach().square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(network[0].weight.scale, 2 * root_mean_square)
+    assert plain[0].weight.scale.ndim == 0
+
+
+def test_a_range_narrows_the_ladder():
+    network = model()
+    store_weights(config("bbit-madam", format="ladder8+range5"), network)
+    sizes = network[0].weight.detach().decode().abs()
+    assert float(sizes.min()) >= float(network[0].weight.scale) / 5 * 0.9999
+
+
 def test_options_reach_lmd():
     given = {
         "sigma": "0.2",

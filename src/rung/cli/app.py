@@ -68,10 +68,10 @@ def train(
     format: Annotated[
         str | None,
         typer.Option(
-            help="bbit-madam: ladder of the weights, ladder2 to ladder16. All others: format in "
-            "which every layer computes: an LNS (lns4 to lns16 or e.g. lns6_b4), a float (bf16, "
-            "fp8_e4m3, ...) or an MX format (mxfp8_e4m3, mxfp6_e3m2, mxfp4, ...); none computes in "
-            "float32."
+            help="bbit-madam: ladder of the weights, ladder2 to ladder16, or e.g. ladder8+range30. "
+            "All others: format in which every layer computes: an LNS (lns4 to lns16 or e.g. "
+            "lns6_b4), a float (bf16, fp8_e4m3, ...) or an MX format (mxfp8_e4m3, mxfp6_e3m2, "
+            "mxfp4, ...); none computes in float32."
         ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,

@@ -1,5 +1,6 @@
 """Named formats: instances only."""
 
+import math
 import re
 from typing import overload
 
@@ -23,12 +24,15 @@ _FLOATS = {
 # There is one element of 4 bits: its layout needs no name.
 _MX = {"mxfp4" if name == "fp4_e2m1" else f"mx{name}": MX(name) for name in ELEMENTS}
 _CATALOG: dict[str, Known] = {**_LADDERS, **_LNS, **_FLOATS, **ELEMENTS, **_MX}
+_LADDER_NAME = re.compile(r"ladder(\d+)\+range(\d+(?:\.\d+)?(?:e\d+)?)")
+# More would find a range beside any base precision, and hide that it was a round one.
+_RANGE_DIGITS = 12
 _LNS_NAME = re.compile(r"lns(\d+)(?:_b(\d+))?(\+zero)?")
 _MX_NAME = re.compile(r"(mx\w+?)(?:_k(\d+))?(?:\+(\w+))?")
 
 
 def names() -> tuple[str, ...]:
-    """The names of the catalog; `get` knows variants of the LNS and MX ones besides."""
+    """The names of the catalog; `get` knows variants of the ladders, LNS and MX ones besides."""
     return tuple(_CATALOG)
 
 
@@ -45,7 +49,8 @@ def get(name: str | Format) -> Format:
 
     Args:
         name: ``"ladder2"`` to ``"ladder16"`` (the range of the paper's 12-bit ladder at every
-            width); ``"lns4"`` to ``"lns16"`` (about 16 octaves at every width but 4 bits, which has
+            width), ``"ladder8+range30"`` for another dynamic range (largest over smallest weight);
+            ``"lns4"`` to ``"lns16"`` (about 16 octaves at every width but 4 bits, which has
             7; ``lns8`` has base factor 8); ``"lns8_b4"`` for another base factor; with ``"+zero"``
             at the end, code e = 0 is exactly 0; ``"bf16"``, ``"fp16"``, ``"fp8_e4m3"``,
             ``"fp8_e5m2"``, ``"fp6_e3m2"``, ``"fp6_e2m3"``, ``"fp4_e2m1"``, ``"int8"``; each of the
@@ -54,12 +59,15 @@ def get(name: str | Format) -> Format:
             another scale rule. Or a format.
 
     Raises:
-        ValueError: No format has this name; the text lists those that exist.
+        ValueError: No format has this name, and the text lists those that exist; or a name asks
+            for what no format of its kind can have.
         TypeError: Neither a name nor a format.
 
     Example:
         >>> get("ladder12")
         Ladder(bits=12, base_precision=0.001)
+        >>> round(get("ladder8+range30").dynamic_range, 9)
+        30.0
         >>> get("lns6_b4+zero")
         LNS(bits=6, base_factor=4, zero=True, underflow='saturate', power_of_two_scale=False)
         >>> get("mxfp4_k16+ceil") == MX("fp4_e2m1", block_size=16, scale_rule="ceil")
@@ -74,14 +82,29 @@ def get(name: str | Format) -> Format:
         return name
     if name in _CATALOG:
         return _CATALOG[name]
-    variant = _lns_of(name) or _mx_of(name)
+    variant = _ladder_of(name) or _lns_of(name) or _mx_of(name)
     if variant is None:
         raise ValueError(
-            f"Unknown format {name!r}; the formats are: {', '.join(names())}; an LNS of another "
-            "base factor is named like 'lns8_b4', one with a zero code like 'lns8+zero', an MX of "
-            "another block size or scale rule like 'mxfp4_k16+ceil'."
+            f"Unknown format {name!r}; the formats are: {', '.join(names())}; a ladder of another "
+            "dynamic range is named like 'ladder8+range30', an LNS of another base factor like "
+            "'lns8_b4', one with a zero code like 'lns8+zero', an MX of another block size or "
+            "scale rule like 'mxfp4_k16+ceil'."
         )
     return variant
+
+
+def _ladder_of(name: str) -> Ladder | None:
+    """The ladder of a variant's name."""
+    variant = _LADDER_NAME.fullmatch(name)
+    if variant is None:
+        return None
+    bits, span = int(variant[1]), float(variant[2])
+    if not 2 <= bits <= 16 or not 1 < span < math.inf:
+        raise ValueError(
+            "A ladder's name must have 2 to 16 bits and a range greater than 1, the largest weight "
+            f"over the smallest; got {name!r}. Name it like 'ladder8+range30'."
+        )
+    return Ladder(bits, math.log(span) / (2**bits - 1))
 
 
 def _lns_of(name: str) -> LNS | None:
@@ -105,10 +128,12 @@ def _mx_of(name: str) -> MX | None:
 
 
 def name_of(fmt: object) -> str:
-    """Catalog name of a format (variants of LNS and MX included), or its repr when it has none."""
+    """Catalog name of a format (variants included), or its repr when it has none."""
     for name, known in _CATALOG.items():
         if known == fmt:
             return name
+    if isinstance(fmt, Ladder):
+        return _name_of_ladder(fmt) or repr(fmt)
     if isinstance(fmt, LNS):
         usual = _CATALOG.get(f"lns{fmt.bits}")
         same = isinstance(usual, LNS) and usual.base_factor == fmt.base_factor
@@ -122,3 +147,13 @@ def name_of(fmt: object) -> str:
         rule = "" if fmt.scale_rule == "floor" else f"+{fmt.scale_rule}"
         return f"{base}{size}{rule}"
     return repr(fmt)
+
+
+def _name_of_ladder(fmt: Ladder) -> str | None:
+    """The shortest name that `get` makes this ladder of; None if no short range gives it."""
+    for digits in range(1, _RANGE_DIGITS + 1):
+        span = float(f"{fmt.dynamic_range:.{digits}g}")
+        if span > 1 and Ladder(fmt.bits, math.log(span) / (fmt.levels - 1)) == fmt:
+            text = f"{span:.{max(digits, 6)}g}".replace("e+0", "e").replace("e+", "e")
+            return f"ladder{fmt.bits}+range{text}"
+    return None

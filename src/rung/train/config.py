@@ -46,6 +46,9 @@ DEFAULT_FORMAT = "ladder8"
 DEFAULT_LNS = "lns8"
 """What layers compute in with LNS-Madam when nothing is said."""
 
+# Options that came later, and what checkpoints from before them were trained with.
+_LATER: dict[str, Any] = {"precision": "float32", "scale_axis": "tensor"}
+
 _OWNERS = ("options", "optimizer_options", "layers")
 
 
@@ -237,8 +240,9 @@ def fingerprint(config: Config) -> dict[str, Any]:
     if config.compute_format is not None:
         flat |= layer_record(config.compute_format, config.layers)
     flat.pop("workers", None)
-    if flat["precision"] == "float32":
-        del flat["precision"]
+    for name, default in _LATER.items():
+        if flat.get(name) == default:
+            del flat[name]
     if config.update_format is None:
         flat.pop("update_rounding", None)
     if config.schedule not in _FALLING:

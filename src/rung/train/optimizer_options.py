@@ -11,6 +11,7 @@ State = Literal["fp32", "bf16", "log8"]
 Rounding = Literal["nearest", "stochastic"]
 Start = Literal["round", "uniform"]
 Signs = Literal["seed", "packed"]
+ScaleAxis = Literal["tensor", "channel"]
 Prior = Literal["lognormal", "exponential", "gaussian", "constant"]
 Direction = Literal["sign", "rms"]
 Point = Literal["mean", "median"]
@@ -101,6 +102,8 @@ class BBitMadamOptions:
     """Largest step, in multiples of lr."""
     scale_bound: Positive = 3.0
     """Top rung, in multiples of the tensor's initial root mean square."""
+    scale_axis: ScaleAxis = "tensor"
+    """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
     weight_decay: NonNegative = 0.0
     """Multiplicative decay in rungs, times lr per step."""
     state: State = "bf16"
@@ -133,6 +136,8 @@ class LNSMadamOptions:
     """Largest step, in multiples of lr."""
     scale_bound: Positive = 3.0
     """Largest code, in multiples of the tensor's initial root mean square."""
+    scale_axis: ScaleAxis = "tensor"
+    """One largest code for a whole tensor, or one for each output channel (dimension 0)."""
     weight_decay: NonNegative = 0.0
     """Multiplicative decay in octaves, times lr per step."""
     state: State = "bf16"

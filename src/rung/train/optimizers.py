@@ -25,6 +25,8 @@ from rung.train.optimizer_options import (
     SGDOptions,
 )
 
+_AXES = {"tensor": None, "channel": 0}
+
 
 def store_weights(config: Config, model: nn.Module) -> str | None:
     """Put the weights into the configuration's format.
@@ -43,11 +45,16 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
             scale_bound=options.scale_bound,
             signs=options.signs,
             seed=config.seed,
+            axis=_AXES[options.scale_axis],
         )
     elif isinstance(options, LNSMadamOptions):
         stored_as = options.update_format
         report = rung.store_weights_(
-            model, stored_as, scale_bound=options.scale_bound, seed=config.seed
+            model,
+            stored_as,
+            scale_bound=options.scale_bound,
+            seed=config.seed,
+            axis=_AXES[options.scale_axis],
         )
     else:
         return None
