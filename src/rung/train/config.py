@@ -1,13 +1,13 @@
 """A complete training run as one frozen value."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from rung import formats
 from rung.formats import LNS, Ladder
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
-from rung.train.layers import LayerOptions, layer_record, require_compute_format
+from rung.train.layers import LayerOptions, require_compute_format
 from rung.train.optimizer_options import (
     AdamOptions,
     BBitMadamOptions,
@@ -21,7 +21,6 @@ from rung.train.recipe_options import RecipeOptions
 
 Schedule = Literal["plateau", "cosine", "linear", "constant"]
 
-_FALLING = ("cosine", "linear")  # schedules that end with the run
 
 # A torch.Generator takes 64 bits; the runs' streams are seed + small numbers.
 _Seed = Annotated[int, Range(low=0, high=2**62)]
@@ -45,9 +44,6 @@ DEFAULT_FORMAT = "ladder8"
 
 DEFAULT_LNS = "lns8"
 """What layers compute in with LNS-Madam when nothing is said."""
-
-# Options that came later, and what checkpoints from before them were trained with.
-_LATER: dict[str, Any] = {"precision": "float32", "scale_axis": "tensor"}
 
 _OWNERS = ("options", "optimizer_options", "layers")
 
@@ -135,6 +131,11 @@ class Config:
                 f"bf16 would round again; got precision={self.options.precision!r} with format="
                 f"{self.format!r}. Drop one of the two (--format none)."
             )
+        if self.options.average_from and self.optimizer == "lmd":
+            raise ValueError(
+                "`average_from` must be 0 for optimizer 'lmd', which evaluates at a point of its "
+                f"own posterior; got {self.options.average_from!r}. Choose it by evaluate=mean."
+            )
         if self.compute_format is None and self.layers != LayerOptions():
             changed = [
                 field.name
@@ -221,33 +222,3 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
         config,
         **{part: replace(getattr(config, part), **found) for part, found in changes.items()},
     )
-
-
-def fingerprint(config: Config) -> dict[str, Any]:
-    """The fields that a resumed run must share with its checkpoint, as flat JSON values.
-
-    Left out are where a run happens and how often it writes; and `epochs`, unless the schedule
-    depends on it, so that a finished run can go on.
-    """
-    flat: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in ("recipe", "optimizer", "format", "seed", "lr", "schedule", "epochs")
-    }
-    flat |= asdict(config.options) | asdict(config.optimizer_options)
-    for name in ("checkpoint_minutes", "log_every", "max_loss", "eval_batch_size"):
-        del flat[name]
-    # What has no effect is left out, so that checkpoints from before these options still fit.
-    if config.compute_format is not None:
-        flat |= layer_record(config.compute_format, config.layers)
-    flat.pop("workers", None)
-    for name, default in _LATER.items():
-        if flat.get(name) == default:
-            del flat[name]
-    if config.update_format is None:
-        flat.pop("update_rounding", None)
-    if config.schedule not in _FALLING:
-        del flat["epochs"]
-    for name in ("warmup_steps", "final_lr_share"):
-        if config.schedule not in _FALLING or not flat[name]:
-            del flat[name]
-    return flat

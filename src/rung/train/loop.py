@@ -159,6 +159,8 @@ def _record_step(session: Session, folder: RunFolder, loss: float) -> None:
     counters, options = session.counters, session.config.options
     counters.step += 1
     counters.batch += 1
+    if session.average is not None:
+        session.average.see(session.model, counters.step)
     counters.epoch_loss += loss
     counters.line_loss += loss
     counters.line_count += 1
@@ -199,11 +201,12 @@ def _count_skips(session: Session) -> None:
 def _end_epoch(session: Session, folder: RunFolder, display: Display) -> None:
     """Evaluate, log, move the plateau schedule and the counters."""
     counters, metric = session.counters, session.task.metric
+    averaged = session.average.count if session.average is not None else 0
     if not all_finite(session.model.state_dict().values()):
         raise Divergence(f"a weight became NaN or infinite by step {counters.step}")
     session.model.eval()
     with torch.no_grad(), computing(session):
-        result = session.task.evaluate(session.model, session.device)
+        result = session.task.evaluate(session.evaluated, session.device)
     if not (math.isfinite(result.loss) and math.isfinite(result.metric)):
         raise Divergence(f"the {metric.split} loss became {result.loss} at step {counters.step}")
     counters.train_loss = counters.epoch_loss / session.task.batches_per_epoch
@@ -219,6 +222,7 @@ def _end_epoch(session: Session, folder: RunFolder, display: Display) -> None:
             "loss": result.loss,
             "metric": {metric.name: result.metric},
             "seconds": round(session.seconds, 3),
+            **({"averaged_steps": averaged} if averaged else {}),
         }
     )
     _log_medians(session, folder)

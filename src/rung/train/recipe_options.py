@@ -39,6 +39,9 @@ class RecipeOptions:
     """Schedules cosine and linear: steps in which the learning rates rise to their full values."""
     final_lr_share: Fraction = 0.0
     """Schedules cosine and linear: share of the full learning rates that is left at the end."""
+    average_from: Fraction = 0.0
+    """Share of the steps after which the mean of the weights is kept, in float32 beside them (4
+    bytes a weight), and evaluated instead of them; 0: never."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

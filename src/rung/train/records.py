@@ -44,6 +44,7 @@ def summary_record(session: Session, config: dict[str, Any], reason: str | None)
         reason: Why training diverged, or None if it finished.
     """
     counters, metric = session.counters, session.task.metric
+    averaged = {} if session.average is None else {"averaged": session.average.record()}
     return {
         **{key: config[key] for key in ("format_version", "recipe", "optimizer", "format", "seed")},
         "status": "finished" if reason is None else "diverged",
@@ -63,6 +64,7 @@ def summary_record(session: Session, config: dict[str, Any], reason: str | None)
             "ms_per_step": session.ms_per_step,
         },
         "skipped_steps": counters.skipped,
+        **averaged,
         "command": config["command"],
         "environment": config["environment"],
     }

@@ -12,7 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from rung.train.config import Config, fingerprint
+from rung.train.average import Average
+from rung.train.config import Config
+from rung.train.fingerprint import fingerprint
 from rung.train.layers import convert_layers
 from rung.train.optimizers import build_optimizer, store_weights, with_rate
 from rung.train.schedules import build_schedule
@@ -74,11 +76,19 @@ class Session:
     """One line that says which layers compute in an LNS."""
     epoch_order: torch.Tensor
     """State of the order's generator at the begin of the current epoch."""
+    average: Average | None = None
+    """The mean of the weights, where one is asked for."""
     counters: Counters = field(default_factory=Counters)
     begun: float = field(default_factory=time.monotonic)
     """When this process began with the run."""
     step_times: list[float] = field(default_factory=list)
     """Seconds of every training step of this process."""
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What evaluations are of: the model, or the mean of its weights once there is one."""
+        average = self.average
+        return average.model if average is not None and average.count else self.model
 
     @property
     def lr(self) -> float:
@@ -112,6 +122,7 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
     converted = convert_layers(config, model)
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, steps)
+    share = config.options.average_from
     # Streams of their own, so that what one draws never moves another.
     order = torch.Generator().manual_seed(config.seed + 1)
     draws = torch.Generator().manual_seed(config.seed + 2)
@@ -126,6 +137,7 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
         stored,
         converted,
         epoch_order=order.get_state(),
+        average=Average(model, share, steps) if share else None,
     )
 
 
@@ -153,6 +165,8 @@ def to_tree(session: Session, metrics_bytes: int) -> tuple[dict[str, Any], dict[
         | {"seconds": session.seconds, "ms_per_step": session.ms_per_step},
         "metrics_bytes": metrics_bytes,
     }
+    if session.average is not None:
+        tree["average"] = session.average.tree()
     header = {
         "step": session.counters.step,
         "epoch": session.counters.epoch,
@@ -171,6 +185,8 @@ def from_tree(session: Session, tree: dict[str, Any]) -> int:
     session.model.load_state_dict(tree["model"])
     session.optimizer.load_state_dict(tree["optimizer"])
     session.schedule.load_state_dict(tree["schedule"])
+    if session.average is not None:
+        session.average.load(tree["average"])
     random = tree["random"]
     session.epoch_order = random["order"]
     session.streams.order.set_state(random["order"])

@@ -5,8 +5,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rung.train.config import Config, fingerprint
+from rung.train.config import Config
 from rung.train.display import Display
+from rung.train.fingerprint import fingerprint
 from rung.train.loop import run
 from rung.train.sweep_grid import Cell
 from rung.train.sweep_processes import begun, run_in_processes
