@@ -284,3 +284,67 @@ def test_process_memory_of_fifty_million_parameters_falls_by_what_the_report_say
     freed, promised = map(int, run.stdout.split())
     assert promised == 50 * 1_000_000 * 3 - 50 * 12
     assert freed == pytest.approx(promised, rel=0.05)
+
+
+@pytest.mark.parametrize("fmt", ["ladder8", "lns16"])
+@pytest.mark.parametrize("init", ["round", "uniform"])
+def test_biases_and_gains_are_stored_on_request_as_they_are(net, fmt, init):
+    rung.optim.init_zeros_(net)
+    before = {
+        name: p.detach().clone() for name, p in net.named_parameters() if "weight" not in name
+    }
+    before["norm.weight"] = net.norm.weight.detach().clone()
+    report = rung.store_weights_(net, fmt, init=init, others=True, axis=0)
+    assert {entry.format for entry in report.entries} == {fmt}
+    after = dict(net.named_parameters())
+    for name, values in before.items():
+        stored = after[name].detach()
+        assert isinstance(stored, CodedTensor)
+        assert stored.scale.ndim == 0
+        rms = float(values.square().mean().sqrt())
+        decoded, inside = stored.decode(), values.abs() > 3 * rms * stored.format.smallest
+        assert torch.equal(decoded.sign(), values.sign()), name
+        torch.testing.assert_close(decoded[inside], values[inside], rtol=0.02, atol=0)
+    assert net.conv.weight.scale.shape == (8, 1, 1)
+    net(torch.zeros(2, 5, dtype=torch.long)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_biases_at_zero_are_no_codes(net):
+    with pytest.raises(ValueError, match="norm.bias is all zero and has no scale: .*init_zeros_"):
+        rung.store_weights_(net, others=True)
+    assert type(net.conv.weight) is nn.Parameter
+
+
+@pytest.mark.parametrize("fmt", ["ladder8", "lns16"])
+def test_scales_are_taken_as_they_are_given(net, fmt):
+    names = ("embed.weight", "conv.weight", "norm.bias")
+    scales = dict(zip(names, (2.0, 0.25, 0.0), strict=True))
+    rung.store_weights_(net, fmt, scales=scales)
+    assert float(net.embed.weight.scale) == 2.0
+    assert float(net.conv.weight.scale) == 0.25
+    assert float(net.conv.weight.detach().decode().abs().max()) <= 0.25
+
+
+@pytest.mark.parametrize(
+    ("scales", "axis", "text"),
+    [
+        ({"conv.weight": 1.0}, None, "`scales` must have a positive .* got None for embed.weight"),
+        ({"conv.weight": 0.0, "embed.weight": 1.0}, None, "positive .* got 0.0 for conv.weight"),
+        (
+            {"conv.weight": float("nan"), "embed.weight": 1.0},
+            None,
+            "got nan for conv.weight. Leave",
+        ),
+        ({"cone.weight": 1.0}, None, "`scales` must name parameters.*got cone.weight. The param"),
+        (
+            {"conv.weight": 1.0, "embed.weight": 1.0},
+            0,
+            "`axis` must be None; got axis=0. Leave one",
+        ),
+    ],
+)
+def test_wrong_scales_are_refused(net, scales, axis, text):
+    with pytest.raises(ValueError, match=text):
+        rung.store_weights_(net, scales=scales, axis=axis)
+    assert type(net.embed.weight) is nn.Parameter

@@ -33,8 +33,9 @@ def split_parameters(model: nn.Module, additive: Collection[str] = ()) -> Parame
     """Tell the parameters that a multiplicative rule trains from those that AdamW should.
 
     Norm gains and biases go to the additive side, by the type of the module that holds them and by
-    their shape; so do weights that `rung.store_weights_` left in floating point. Frozen parameters
-    are in neither list; a tied parameter is in one list once.
+    their shape; so do weights that `rung.store_weights_` left in floating point. What it stored in
+    codes, biases and gains too, is multiplicative. Frozen parameters are in neither list; a tied
+    parameter is in one list once.
 
     Args:
         model: Any module, before or after `rung.store_weights_`.
@@ -73,7 +74,8 @@ def split_parameters(model: nn.Module, additive: Collection[str] = ()) -> Parame
                 f"of the stored weights: rung.store_weights_(model, ..., skip=[{role.name!r}])."
             )
         left = stored and not coded
-        by_addition = left or role.additive_reason is not None or role.name in additive
+        by_shape = role.additive_reason is not None and not coded
+        by_addition = left or by_shape or role.name in additive
         split.names[by_addition].append(role.name)
         (split.additive if by_addition else split.multiplicative).append(role.parameter)
     return split

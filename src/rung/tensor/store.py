@@ -1,21 +1,13 @@
 """Convert a model in place: its weights become codes, and a report says what changed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from rung.formats import name_of
-from rung.formats.scaling import root_mean_square
-from rung.kernels.philox import PURPOSE_INIT, uniform
-from rung.tensor._parts import (
-    StoredFormat,
-    allowed_scale,
-    resolve_signs,
-    storable,
-    uniform_codes,
-)
+from rung.tensor._encode import Options, encode
+from rung.tensor._parts import StoredFormat, resolve_signs, storable
 from rung.tensor.coded import CodedTensor, stored_bytes
 from rung.tensor.roles import Role, roles
 
@@ -82,12 +74,14 @@ def store_weights_(
     seed: int = 0,
     axis: int | None = None,
     skip: Collection[str] = (),
+    others: bool = False,
+    scales: Mapping[str, float] | None = None,
 ) -> StoreReport:
     """Replace a model's weights by codes, in place.
 
     Matrices, convolution kernels and embeddings are stored; biases, norm gains, frozen and complex
     parameters stay as they are, and the report says why for each. W_max = scale_bound * RMS of the
-    weight. Nothing is changed if any parameter is refused.
+    weight, unless `scales` says it. Nothing is changed if any parameter is refused.
 
     Args:
         model: Any module; build optimizers after this call.
@@ -103,14 +97,19 @@ def store_weights_(
         seed: For seeded signs and uniform codes.
         axis: None for one scale per tensor; 0 for one per output channel.
         skip: Names of parameters to leave in floating point.
+        others: Store biases and norm gains too: the codes nearest to them, one scale a tensor,
+            their own signs (packed, since a gain of 1 must not become -1).
+        scales: W_max by the name of every weight that is stored, e.g. the largest magnitudes of a
+            trained model, as the paper borrowed them (its section 6).
 
     Returns:
         The report.
 
     Raises:
         ValueError: Unknown format, `init` or `signs`; an LNS with a zero or with seeded signs; a
-            weight that is all zero or holds NaN or infinity; a name in `skip` that no parameter
-            has; no weight to store; a weight already stored.
+            weight that is all zero or holds NaN or infinity; a name in `skip` or `scales` that no
+            parameter has; a weight without its scale, or a scale that isn't positive; scales with
+            an axis; no weight to store; a weight already stored.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -125,22 +124,26 @@ def store_weights_(
     Source: Bernstein et al. 2020, sections 4.1, 6 and 7.
     """
     fmt = storable(format)
-    signs = resolve_signs(fmt, signs)
-    _check_options(init, scale_bound)
+    options = Options(
+        fmt,
+        init,
+        scale_bound,
+        resolve_signs(fmt, signs),
+        seed,
+        axis,
+        frozenset(skip),
+        others,
+        scales,
+    )
     found = list(roles(model))
-    unknown = sorted(set(skip) - {role.name for role in found})
-    if unknown:
-        raise ValueError(
-            f"`skip` must name parameters of the model; got {', '.join(unknown)}. "
-            f"The parameters are: {', '.join(role.name for role in found)}."
-        )
+    options.check({role.name for role in found})
     # All codes first, then all assignments: a refused weight leaves the model as it was.
     coded: dict[str, Tensor] = {}
     entries = []
     for role in found:
-        reason = _left_because(role, skip)
+        reason = _left_because(role, options)
         if reason is None:
-            coded[role.name] = _encode(role, fmt, init, scale_bound, signs, seed, axis)
+            coded[role.name] = encode(role, options)
         after = coded.get(role.name, role.parameter)
         stored_as = name_of(fmt) if reason is None else None
         before = stored_bytes(role.parameter)
@@ -158,20 +161,13 @@ def store_weights_(
     return StoreReport(tuple(entries))
 
 
-def _check_options(init: str, scale_bound: float) -> None:
-    if init not in ("round", "uniform"):
-        raise ValueError(f"`init` must be 'round' or 'uniform'; got {init!r}.")
-    if not scale_bound > 0:
-        raise ValueError(f"`scale_bound` must be positive; got scale_bound={scale_bound}.")
-
-
-def _left_because(role: Role, skip: Collection[str]) -> str | None:
+def _left_because(role: Role, options: Options) -> str | None:
     parameter = role.parameter
     if isinstance(parameter, CodedTensor):
         raise ValueError(
             f"{role.name} is already stored as {name_of(parameter.format)}; store a model once."
         )
-    if role.name in skip:
+    if role.name in options.skip:
         return "named in skip"
     if parameter.is_complex():
         return "complex"
@@ -185,35 +181,4 @@ def _left_because(role: Role, skip: Collection[str]) -> str | None:
         return "embedding with max_norm, which rescales rows in place"
     if any(getattr(m, "padding_idx", None) is not None for m, _ in role.owners):
         return "embedding with a padding row, which must stay 0"
-    return role.additive_reason
-
-
-def _encode(
-    role: Role,
-    fmt: StoredFormat,
-    init: str,
-    scale_bound: float,
-    signs: str,
-    seed: int,
-    axis: int | None,
-) -> CodedTensor:
-    weight = role.parameter.detach()
-    bad = weight.numel() - int(torch.isfinite(weight).sum())
-    if bad:
-        raise ValueError(
-            f"{role.name} must be finite to be stored; got {bad} NaN or infinite of "
-            f"{weight.numel()} weights. Nothing was changed."
-        )
-    scale = scale_bound * root_mean_square(weight, axis)
-    if not bool((scale > 0).all()):
-        where = "is all zero" if axis is None else f"has an all-zero index of axis {axis}"
-        raise ValueError(
-            f"{role.name} {where} and has no scale: initialise it away from zero "
-            f"(rung.optim.init_zeros_) or leave it out (skip=[{role.name!r}]). Nothing was changed."
-        )
-    scale = allowed_scale(fmt, scale)
-    coded = CodedTensor.from_float(weight, fmt, scale, signs, seed, role.name)
-    if init == "uniform":
-        draws = uniform(coded.key, 0, weight.numel(), 0, PURPOSE_INIT)
-        coded.codes.copy_(uniform_codes(fmt, coded.codes, draws))
-    return coded
+    return None if options.others else role.additive_reason

@@ -95,7 +95,9 @@ def diagnose(session: Session) -> dict[str, Any]:
     with computing(session):
         loss = task.loss(model(inputs), targets)
     loss.backward()  # type: ignore[no-untyped-call]
-    multiplicative = {id(parameter) for parameter in split_parameters(model).multiplicative}
+    # Biases and gains are no layers, whoever trains them.
+    layers_of = {id(role.parameter) for role in roles(model) if role.additive_reason is None}
+    multiplicative = layers_of & {id(weight) for weight in split_parameters(model).multiplicative}
     layers, angles = [], []
     for part in parts(model, optimizer):
         layer = _layer(part)

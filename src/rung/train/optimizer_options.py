@@ -11,6 +11,7 @@ State = Literal["fp32", "bf16", "log8"]
 Rounding = Literal["nearest", "stochastic"]
 Start = Literal["round", "uniform"]
 Signs = Literal["seed", "packed"]
+Others = Literal["additive", "multiplicative", "none"]
 ScaleAxis = Literal["tensor", "channel"]
 Prior = Literal["lognormal", "exponential", "gaussian", "constant"]
 Direction = Literal["sign", "rms"]
@@ -65,7 +66,7 @@ class AdamOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MadamOptions:
-    """Madam on float weights; norm gains and biases go to AdamW."""
+    """Madam on float weights; norm gains and biases go where `others` says."""
 
     beta: Fraction = 0.999
     """Decay of the second moment per step."""
@@ -79,6 +80,9 @@ class MadamOptions:
     """How the second moment is stored."""
     additive_lr: Positive = 1e-3
     """Learning rate of AdamW, which trains norm gains and biases."""
+    others: Others = "additive"
+    """How norm gains and biases are trained: additive by AdamW; multiplicative by the rule of the
+    weights, those that are all zero drawn at the start; none: they stay as they are."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; none leaves it as it is."""
     update_format: str | None = None
@@ -94,7 +98,7 @@ class MadamOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BBitMadamOptions:
-    """Madam on weights that are ladder codes; norm gains and biases go to AdamW in float32."""
+    """Madam on weights that are ladder codes; norm gains and biases go where `others` says."""
 
     beta: Fraction = 0.999
     """Decay of the second moment per step."""
@@ -116,11 +120,22 @@ class BBitMadamOptions:
     """Signs from the seed (0 bits a weight) or packed (1 bit a weight)."""
     additive_lr: Positive = 1e-3
     """Learning rate of AdamW, which trains norm gains and biases."""
+    others: Others = "additive"
+    """How norm gains and biases are trained: additive by AdamW; multiplicative in codes like the
+    weights, those that are all zero drawn at the start; none: they stay as they are."""
+    scales_from: str | None = None
+    """Folder of a run of the same recipe with float32 weights: each tensor's top rung is the
+    largest weight that it has there, instead of `scale_bound`."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; none leaves it as it is."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.scales_from is not None and self.scale_axis != "tensor":
+            raise ValueError(
+                "`scales_from` gives one top rung a tensor, so `scale_axis` must be 'tensor'; got "
+                f"{self.scale_axis!r}. Leave one of the two out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

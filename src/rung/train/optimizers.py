@@ -15,6 +15,7 @@ from rung.optim import (
     default_lr,
     split_parameters,
 )
+from rung.train.borrow import borrowed_scales
 from rung.train.config import Config
 from rung.train.optimizer_options import (
     AdamOptions,
@@ -24,17 +25,19 @@ from rung.train.optimizer_options import (
     MadamOptions,
     SGDOptions,
 )
+from rung.train.others import prepare_others, split_for
 
 _AXES = {"tensor": None, "channel": 0}
 
 
 def store_weights(config: Config, model: nn.Module) -> str | None:
-    """Put the weights into the configuration's format.
+    """Put the weights into the configuration's format, and get biases and norm gains ready.
 
     Returns:
         One line that says what was stored, or None where weights stay float32.
     """
     options = config.optimizer_options
+    prepare_others(config, model)
     before = sum(p.numel() * p.element_size() for p in model.parameters())
     if isinstance(options, BBitMadamOptions) and config.format is not None:
         stored_as = config.format
@@ -46,6 +49,8 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
             signs=options.signs,
             seed=config.seed,
             axis=_AXES[options.scale_axis],
+            others=options.others == "multiplicative",
+            scales=borrowed_scales(config, model),
         )
     elif isinstance(options, LNSMadamOptions):
         stored_as = options.update_format
@@ -77,7 +82,7 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     options = config.optimizer_options
     if isinstance(options, BBitMadamOptions):
         return BBitMadam(
-            split_parameters(model),
+            split_for(config, model),
             lr=rate_of(config),
             beta=options.beta,
             clip=options.clip,
@@ -152,7 +157,7 @@ def _float_optimizer(
             weight_decay=options.weight_decay,
         )
     return Madam(
-        split_parameters(model),
+        split_for(config, model),
         lr=rate_of(config),
         beta=options.beta,
         clip=options.clip,
