@@ -450,7 +450,7 @@ BAD = [
     ({"beta": -0.1}, r"`beta` must be in \[0, 1\); got beta=-0.1"),
     ({"clip": 0.0}, r"`clip` must be positive \(multiples of lr\); got clip=0.0"),
     ({"weight_decay": -1.0}, "`weight_decay` must be 0 or more; got weight_decay=-1.0"),
-    ({"state": "int8"}, "`state` must be one of 'fp32', 'bf16', 'log8'; got state='int8'"),
+    ({"state": "int8"}, "`state` must be one of 'fp32', 'bf16', 'log8'.*; got state='int8'"),
     ({"on_nonfinite": "ignore"}, "`on_nonfinite` must be one of 'skip', 'raise', 'trust'; got"),
     ({"differentiable": True}, "`differentiable` must be False"),
     ({"additive_lr": -1.0}, "Invalid learning rate: -1.0"),

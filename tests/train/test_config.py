@@ -7,8 +7,9 @@ import torch
 
 from rung.optim import LMD
 from rung.train import RECIPES, get_recipe, with_settings
-from rung.train.config import OPTIMIZERS, default_optimizer, fingerprint, setting_names
+from rung.train.config import OPTIMIZERS, default_optimizer, setting_names
 from rung.train.fields import Count, check_fields
+from rung.train.fingerprint import fingerprint
 from rung.train.optimizer_options import AdamOptions, LMDOptions, SGDOptions
 from rung.train.recipe_options import CharacterOptions
 
@@ -199,7 +200,7 @@ def test_medians_may_be_codes():
 
 
 def test_choices_are_listed():
-    with pytest.raises(ValueError, match="`state` must be one of fp32, bf16, log8; got 'fp8'"):
+    with pytest.raises(ValueError, match="`state` must be one of .*log8, rows; got .fp8"):
         with_settings(digits("madam"), ["state=fp8"])
 
 
@@ -327,3 +328,9 @@ def test_a_ladder_of_another_range_is_a_format_of_bbit_madam_only():
         replace(digits(), format="ladder8+range30")
     with pytest.raises(ValueError, match="a range greater than 1"):
         replace(digits("bbit-madam"), format="ladder8+range1")
+
+
+def test_a_moment_a_row_is_for_madam_and_bbit_madam():
+    assert with_settings(digits("bbit-madam"), ["state=rows"]).optimizer_options.state == "rows"
+    with pytest.raises(ValueError, match="`state` must be one of fp32, bf16, log8; got 'rows'"):
+        with_settings(digits("lns-madam"), ["state=rows"])

@@ -3,7 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -21,7 +21,12 @@ class MultiplicativeOptimizer(CheckpointedOptimizer):
 
     A leaf gives `algorithm`, `_init_state` and `_step_group`. Hyper-parameters live in the groups
     and tensors in the state, nothing on ``self``, so that copies and checkpoints lose nothing.
+
+    Attributes:
+        storages: Of the second moment, that this rule knows.
     """
+
+    storages: ClassVar[tuple[str, ...]] = tuple(MOMENTS)
 
     def __init__(
         self,
@@ -58,7 +63,7 @@ class MultiplicativeOptimizer(CheckpointedOptimizer):
         check_range("clip", clip, clip > 0, "positive (multiples of lr)")
         decay = group["weight_decay"]
         check_range("weight_decay", decay, decay >= 0, "0 or more")
-        check_choice("state", group["state"], tuple(MOMENTS))
+        check_choice("state", group["state"], self.storages)
 
     def _check_shared(self, group: Group) -> None:
         """What every multiplicative rule has: a step size and what to do in odd cases."""

@@ -16,6 +16,7 @@ from rung.optim._base import MultiplicativeOptimizer
 from rung.optim._checks import Group, check_choice
 from rung.optim._moment import init_moment
 from rung.optim._moment import scales as moment_scales
+from rung.optim._rows import ROWS, init_rows, step_ladder
 from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
@@ -129,7 +130,10 @@ class CodedOptimizer(MultiplicativeOptimizer):
         state = self.state[param]
         device = param.device if group["capturable"] else None
         state["step"] = torch.zeros((), dtype=torch.float32, device=device)
-        init_moment(state, param.codes, group["state"])
+        if group["state"] == ROWS:
+            init_rows(state, param.codes)
+        else:
+            init_moment(state, param.codes, group["state"])
 
     def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
         if group["algorithm"] != self.algorithm or group["rounding"] == "stochastic":
@@ -150,6 +154,12 @@ class CodedOptimizer(MultiplicativeOptimizer):
         self._warn_of_stalling(work.group, stacklevel=7)
         # Undoing a step takes copies of what it writes: one parameter's at a time.
         one_call, params = finite is None, work.params
+        if work.group["state"] == ROWS:
+            formats = [cast(CodedTensor, param).format for param in params]
+            rungs = [self._rungs_per_update(fmt, work.group["lr"]) for fmt in formats]
+            step_ladder(work, finite, rungs)
+            torch.autograd.graph.increment_version(params)
+            return
         kinds = [p.device for p in params] if one_call else list(range(len(params)))
         for part in work.divide(kinds):
             self._step_part(part, finite)

@@ -6,6 +6,8 @@ from typing import Any, Unpack
 from rung.formats import Ladder
 from rung.kernels.madam import Scalar
 from rung.optim._coded import CodedOptimizer, CodedOptions
+from rung.optim._moment import MOMENTS
+from rung.optim._rows import ROWS
 
 
 class BBitMadam(CodedOptimizer):
@@ -33,7 +35,8 @@ class BBitMadam(CodedOptimizer):
         rounding: ``"nearest"`` or ``"stochastic"``. Draws depend on the weight's key, the step and
             the element's index alone.
         state: Storage of v: ``"bf16"``, ``"fp32"`` or ``"log8"``: 3, 5 or 2 bytes a weight in all
-            with 8-bit codes and seeded signs.
+            with 8-bit codes and seeded signs. ``"rows"``: one float32 number for each index of
+            dimension 0, the mean over its row, 1 byte a weight in all; plain PyTorch, slower.
         on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
             saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
@@ -61,6 +64,7 @@ class BBitMadam(CodedOptimizer):
     """
 
     algorithm = "bbit_madam"
+    storages = (*MOMENTS, ROWS)
     format_type = Ladder
     example = "ladder8"
     other = "LNSMadam"

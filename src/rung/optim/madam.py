@@ -14,8 +14,9 @@ from rung.optim import _additive
 from rung.optim._base import MultiplicativeOptimizer
 from rung.optim._checks import Group, check_range
 from rung.optim._foreach import madam_update_foreach
-from rung.optim._moment import init_moment
+from rung.optim._moment import MOMENTS, init_moment
 from rung.optim._moment import scales as moment_scales
+from rung.optim._rows import ROWS, init_rows, step_floats
 from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
@@ -44,7 +45,8 @@ class Madam(MultiplicativeOptimizer):
             paper takes 1, 2 or 3.
         weight_decay: lambda; every step multiplies W by exp(-lr * lambda).
         state: Storage of v: ``"fp32"``, ``"bf16"`` or ``"log8"`` (8-bit log codes); the latter two
-            round stochastically, by the seed.
+            round stochastically, by the seed. ``"rows"``: one float32 number for each index of
+            dimension 0, the mean over its row; plain PyTorch, slower.
         seed: Of that rounding.
         on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
             saves a pass over them; NaN then spoils what it meets.
@@ -76,6 +78,7 @@ class Madam(MultiplicativeOptimizer):
     """
 
     algorithm = "madam"
+    storages = (*MOMENTS, ROWS)
 
     def __init__(
         self,
@@ -142,12 +145,18 @@ class Madam(MultiplicativeOptimizer):
         device = param.device if group["capturable"] else None
         state["step"] = torch.zeros((), dtype=torch.float32, device=device)
         state["max_weight"] = group["scale_bound"] * scale
+        if group["state"] == ROWS:
+            init_rows(state, param)
+            return
         if group["state"] != "fp32":
             state["key"] = torch.tensor(key_from_seed(group["seed"], name), device=param.device)
         init_moment(state, param, group["state"])
 
     def _step_group(self, work: Work, finite: Tensor | None) -> None:
         params = work.params
+        if work.group["state"] == ROWS:
+            step_floats(work, finite)
+            return
         if work.group["foreach"]:
             fused = [p.device.type == "cpu" and p.dtype == torch.float32 for p in params]
             if not all(fused):

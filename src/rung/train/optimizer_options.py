@@ -8,6 +8,7 @@ from rung.formats import LNS
 from rung.train.fields import Count, Fraction, NonNegative, Positive, check_fields
 
 State = Literal["fp32", "bf16", "log8"]
+RowState = Literal["fp32", "bf16", "log8", "rows"]
 Rounding = Literal["nearest", "stochastic"]
 Start = Literal["round", "uniform"]
 Signs = Literal["seed", "packed"]
@@ -76,8 +77,8 @@ class MadamOptions:
     """Largest weight, in multiples of the tensor's initial root mean square."""
     weight_decay: NonNegative = 0.0
     """Multiplicative decay, times lr per step."""
-    state: State = "fp32"
-    """How the second moment is stored."""
+    state: RowState = "fp32"
+    """How the second moment is stored; rows: one number for each output row."""
     additive_lr: Positive = 1e-3
     """Learning rate of AdamW, which trains norm gains and biases."""
     others: Others = "additive"
@@ -110,8 +111,8 @@ class BBitMadamOptions:
     """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
     weight_decay: NonNegative = 0.0
     """Multiplicative decay in rungs, times lr per step."""
-    state: State = "bf16"
-    """How the second moment is stored."""
+    state: RowState = "bf16"
+    """How the second moment is stored; rows: one number for each output row."""
     rounding: Rounding = "stochastic"
     """How a step becomes whole rungs; nearest needs lr of at least the base precision."""
     init: Start = "round"

@@ -1,0 +1,84 @@
+"""A second moment of one number per output row: plain PyTorch beside the kernels, and slower."""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from rung.kernels import ladder
+from rung.kernels.coded_madam import FURTHEST, bbit_madam_update
+from rung.kernels.madam import Scalar, bias_correction
+from rung.kernels.moment import random_halves
+from rung.optim._checks import Group
+from rung.optim._moment import State
+from rung.optim._work import Work
+from rung.optim._write import advance, undone_unless, write_weight
+from rung.tensor.coded import CodedTensor
+
+ROWS = "rows"
+"""The storage's name: v <- beta v + (1 - beta) mean over the row of g^2, float32, for each index of
+dimension 0. Vectors keep one for every element."""
+
+
+def init_rows(state: State, like: Tensor) -> None:
+    """Put zeros for a parameter into its state."""
+    state["row_avg_sq"] = torch.zeros(like.shape[:1], dtype=torch.float32, device=like.device)
+
+
+def step_floats(work: Work, finite: Tensor | None) -> None:
+    """Madam's step on weights in floating point; undone on the device unless `finite`."""
+    group, params, grads, states = work
+    lr, decay = group["lr"], group["weight_decay"]
+    for param, grad, state in zip(params, grads, states, strict=True):
+        with undone_unless(finite, [state["row_avg_sq"]]):
+            update = _normalized(param, grad, state, group, finite)
+        weight = param.detach().to(update.dtype)
+        moved = weight * torch.exp(-lr * (weight.sign() * update + decay))
+        bound = state["max_weight"]
+        write_weight(param, moved.clamp(-bound, bound), lr, finite)
+
+
+def step_ladder(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
+    """B-bit Madam's step; `rungs` are those that an update of 1 moves each parameter by."""
+    group, params, grads, states = work
+    for param, grad, state, factor in zip(params, grads, states, rungs, strict=True):
+        coded = cast(CodedTensor, param)
+        with undone_unless(finite, [coded.codes, state["row_avg_sq"]]):
+            update = _normalized(param, grad, state, group, finite)
+            sign = coded.decode().sign()
+            wanted = (sign * update + group["weight_decay"]) * factor
+            wanted = wanted.clamp(-FURTHEST, FURTHEST).to(torch.float32).reshape(-1)
+            draws = None
+            if group["rounding"] == "stochastic":
+                time = state["step"].to(torch.int64)
+                draws = random_halves(coded.key, 0, wanted.numel(), time)[1]
+            old = ladder.load_codes(coded.codes).reshape(-1)
+            new = bbit_madam_update(old, wanted, coded.format.levels - 1, draws)
+            stored = ladder.store_codes(new, coded.format.bits)
+            coded.codes.copy_(stored.reshape(coded.codes.shape))
+
+
+def _normalized(
+    param: Tensor, grad: Tensor, state: State, group: Group, finite: Tensor | None
+) -> Tensor:
+    """Count the step, move v in place; u = clamp(g / sqrt(v / (1 - beta^t)), -clip, +clip)."""
+    step = advance(state["step"], finite, group["capturable"])
+    dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
+    g = -grad.to(dtype) if group["maximize"] else grad.to(dtype)
+    v, beta, clip = state["row_avg_sq"], group["beta"], group["clip"]
+    _require_fit(v, param)
+    # In float64 a row's sum of squares can't overflow.
+    squares = g.double().square() if g.ndim < 2 else g.double().square().flatten(1).mean(1)
+    v.copy_(v.double() * beta + squares * (1 - beta))
+    typical = (v.double() / bias_correction(beta, step)).sqrt().to(dtype)
+    typical = typical.reshape(v.shape + (1,) * (g.ndim - v.ndim))
+    return torch.where(typical > 0, g / typical, 0.0).clamp(-clip, clip)
+
+
+def _require_fit(v: Tensor, param: Tensor) -> None:
+    if v.shape != param.shape[:1]:
+        raise ValueError(
+            f"A weight of shape {tuple(param.shape)} must have a second moment of shape "
+            f"{tuple(param.shape[:1])}, one number a row; got {tuple(v.shape)}. Load the state of "
+            "this model, or make the optimizer anew."
+        )
