@@ -57,6 +57,27 @@ def test_what_has_ended_is_not_run_again(setup, tmp_path):
     assert [run["final"] for run in once["rows"][0]["runs"]] == finals
 
 
+def test_a_contestant_borrows_the_largest_weights_of_another_one(setup, tmp_path):
+    contestants = (
+        Contestant(label="plain", optimizer="bbit-madam"),
+        Contestant(label="W_max of Madam", optimizer="bbit-madam", scales_from="Madam"),
+        Contestant(label="Madam", optimizer="madam"),
+    )
+    record = run_contest(contest("table", *contestants), setup, tmp_path)
+    (row,) = record["rows"]
+    runs = {(run["contestant"], run["seed"]): run for run in row["runs"]}
+    assert [label for label, seed in runs if seed == 0] == [c.label for c in contestants]
+    for seed in (0, 1):
+        borrowed, plain = runs["W_max of Madam", seed], runs["plain", seed]
+        assert f"--set scales_from=RUNS/madam-seed{seed}" in borrowed["command"]
+        assert borrowed["final"] != plain["final"]
+        assert "scales_from" not in plain["command"]
+    assert str(tmp_path) not in json.dumps(row)
+    again = Lines()
+    assert run_contest(contest("table", *contestants), setup, tmp_path, display=again) == record
+    assert again.lines == []
+
+
 def test_two_at_a_time_give_the_same(setup, tmp_path):
     one = run_contest(contest(), setup, tmp_path / "one")
     two = run_contest(contest(), setup, tmp_path / "two", jobs=2)

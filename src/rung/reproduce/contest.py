@@ -20,6 +20,8 @@ class Contestant:
         settings: ``"key=value"`` each, as ``rung train --set``.
         rates: Learning rates that are tried; None: the recipe's own, untried.
         schedule: Instead of the task's.
+        scales_from: Label of another contestant, whose run of the same seed comes first and whose
+            largest weights are this one's W_max.
         group: What a figure draws as one line, with `place` on its horizontal axis.
         place: Likewise.
     """
@@ -30,6 +32,7 @@ class Contestant:
     settings: tuple[str, ...] = ()
     rates: tuple[float, ...] | None = None
     schedule: str | None = None
+    scales_from: str | None = None
     group: str = ""
     place: float = 0.0
 

@@ -44,9 +44,12 @@ def trial_record(trial: Trial, folder: Path) -> Record:
 
 
 def hidden(text: str, trial: Trial) -> str:
-    """A text without the place of the data on this machine, which is nobody's business."""
-    place = trial.cell.config.data_dir
-    return text if place is None else text.replace(place, "DATA")
+    """A text without the places of data and runs on this machine, which are nobody's business."""
+    config = trial.cell.config
+    borrowed = getattr(config.optimizer_options, "scales_from", None)
+    if borrowed is not None:
+        text = text.replace(borrowed, f"RUNS/{Path(borrowed).name}")
+    return text if config.data_dir is None else text.replace(config.data_dir, "DATA")
 
 
 def ended_record(folder: Path) -> str:

@@ -56,6 +56,7 @@ def run_contest(
         KeyboardInterrupt: Stopped by the user; runs that were under way have a checkpoint.
     """
     folder = Path(out) / setup.budget
+    setup = replace(setup, folder=folder)
     runner = _Runner(folder, jobs, display or Silent())
     found = runnable(contest, setup, rows)
     if any(row.classifier for row in found):
@@ -96,7 +97,11 @@ def _run_row(contest: Contest, row: Row, setup: Setup, runner: "_Runner") -> Rec
         return {"status": "measured", "reason": "", "trials": [], "runs": trials}
     tried = runner.run(tuning(row, setup))
     chosen = best_rates(tried)
-    runs = runner.run(finals(row, setup, chosen))
+    every = finals(row, setup, chosen)
+    first = [trial for trial in every if trial.contestant.scales_from is None]
+    if len(first) < len(every):
+        runner.run(first)
+    runs = runner.run(every)
     return {
         "status": "measured",
         "reason": "",

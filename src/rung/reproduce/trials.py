@@ -45,6 +45,7 @@ class Setup:
         device: A torch device.
         threads: CPU threads of a run.
         classifier: Run folder of a classifier, for rows that need one.
+        folder: Where the runs lie, for contestants that look at another one's.
     """
 
     budget: Budget
@@ -52,6 +53,7 @@ class Setup:
     device: str = "cpu"
     threads: int | None = 1
     classifier: Path | None = None
+    folder: Path | None = None
 
 
 def runnable(contest: Contest, setup: Setup, only: Sequence[str]) -> list[Row]:
@@ -136,11 +138,13 @@ def _trial(
     settings = [*size.settings, *contestant.settings]
     if row.classifier and setup.classifier is not None:
         settings.append(f"classifier={setup.classifier}")
+    if contestant.scales_from is not None and setup.folder is not None:
+        source = setup.folder / _run_name(stage, row, contestant.scales_from, "", seed)
+        settings.append(f"scales_from={source}")
     config, words = _configured(row, contestant, lr, seed, size, setup, settings)
-    name = contestant.label.lower().replace(" ", "-").replace(",", "")
     rate = "" if lr is None or stage == "runs" else f"-lr{lr!r}"
     cell = Cell(
-        name=f"{stage}/{row.name}/{name}{rate}-seed{seed}",
+        name=_run_name(stage, row, contestant.label, rate, seed),
         label=f"{row.name}, {contestant.label}"
         + ("" if lr is None else f", lr {lr:g}")
         + f", seed {seed}",
@@ -149,6 +153,12 @@ def _trial(
         command=shlex.join(words),
     )
     return Trial(row=row, contestant=contestant, lr=lr, seed=seed, cell=cell)
+
+
+def _run_name(stage: str, row: Row, label: str, rate: str, seed: int) -> str:
+    """A run's folder, below all runs'."""
+    name = label.lower().replace(" ", "-").replace(",", "")
+    return f"{stage}/{row.name}/{name}{rate}-seed{seed}"
 
 
 def _configured(
