@@ -18,7 +18,8 @@ class Contestant:
         optimizer: As of ``rung train``.
         format: Likewise; None leaves the recipe's own.
         settings: ``"key=value"`` each, as ``rung train --set``.
-        rates: Learning rates that are tried; None: the recipe's own, untried.
+        rates: Learning rates that are tried; None: `lr`, untried.
+        lr: Learning rate where none is tried; None: the recipe's own.
         schedule: Instead of the task's.
         scales_from: Label of another contestant, whose run of the same seed comes first and whose
             largest weights are this one's W_max.
@@ -31,6 +32,7 @@ class Contestant:
     format: str | None = None
     settings: tuple[str, ...] = ()
     rates: tuple[float, ...] | None = None
+    lr: float | None = None
     schedule: str | None = None
     scales_from: str | None = None
     group: str = ""
@@ -65,7 +67,8 @@ class Row:
     """One task of an experiment.
 
     Attributes:
-        name: Of its folder, and for ``--rows``.
+        name: For ``--rows``.
+        folder: Of its runs, which it shares with rows of the same; empty: its name.
         title: Data and model, for people.
         recipe: As of ``rung train``.
         unit: Of the metric, as a column's head says it.
@@ -79,6 +82,7 @@ class Row:
     """
 
     name: str
+    folder: str = ""
     title: str
     recipe: str
     unit: str

@@ -1,5 +1,6 @@
 """From an experiment and a budget to runs: their configurations, folders and commands."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -107,7 +108,9 @@ def finals(row: Row, setup: Setup, chosen: Mapping[str, float]) -> list[Trial]:
     """Every contestant at its learning rate, for every seed."""
     size = row.sizes[setup.budget]
     return [
-        _trial(row, contestant, chosen.get(contestant.label), seed, size, setup, "runs")
+        _trial(
+            row, contestant, chosen.get(contestant.label, contestant.lr), seed, size, setup, "runs"
+        )
         for seed in size.seeds
         for contestant in row.contestants
     ]
@@ -120,7 +123,7 @@ def grid(row: Row, setup: Setup) -> list[Trial]:
         _trial(row, contestant, rate, seed, size, setup, "rates")
         for seed in size.seeds
         for contestant in row.contestants
-        for rate in contestant.rates or (None,)
+        for rate in contestant.rates or (contestant.lr,)
     ]
 
 
@@ -157,8 +160,8 @@ def _trial(
 
 def _run_name(stage: str, row: Row, label: str, rate: str, seed: int) -> str:
     """A run's folder, below all runs'."""
-    name = label.lower().replace(" ", "-").replace(",", "")
-    return f"{stage}/{row.name}/{name}{rate}-seed{seed}"
+    name = re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")
+    return f"{stage}/{row.folder or row.name}/{name}{rate}-seed{seed}"
 
 
 def _configured(
