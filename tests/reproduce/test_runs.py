@@ -78,6 +78,11 @@ def test_a_contestant_borrows_the_largest_weights_of_another_one(setup, tmp_path
     assert again.lines == []
 
 
+def test_who_borrows_tries_no_learning_rates():
+    with pytest.raises(ValueError, match=r"'x' takes its W_max from .* must be None; got \(0.1,\)"):
+        Contestant(label="x", optimizer="bbit-madam", rates=(0.1,), scales_from="Madam")
+
+
 def test_two_at_a_time_give_the_same(setup, tmp_path):
     one = run_contest(contest(), setup, tmp_path / "one")
     two = run_contest(contest(), setup, tmp_path / "two", jobs=2)

@@ -38,6 +38,14 @@ class Contestant:
     group: str = ""
     place: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.scales_from is not None and self.rates is not None:
+            raise ValueError(
+                f"{self.label!r} takes its W_max from final runs, which trials of learning rates "
+                f"come before; so `rates` must be None; got {self.rates}. Leave one of the two "
+                "out."
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
