@@ -205,8 +205,8 @@ def test_other_refusals(tmp_path):
         vectors.make(Datapath(dropped_bits=9), length=2.0)
     with pytest.raises(ValueError, match=r"accumulators of 24 bits are too narrow for one product"):
         vectors.make(Datapath())
-    wide = Datapath(accumulator_bits=48, fraction_bits=16, vector_length=1)
-    with pytest.raises(ValueError, match=r"results must fit 64 bits; got up to 76 from 64 partial"):
+    wide = Datapath(accumulator_bits=48, dropped_bits=4, vector_length=1)
+    with pytest.raises(ValueError, match=r"results must fit 64 bits; got up to 72 from 64 partial"):
         vectors.make(wide)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"go into a folder; got .*file, which is a file"):
