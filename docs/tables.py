@@ -198,6 +198,28 @@ def datapath_speed() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def first_step() -> str:
+    """What a small model's first step waits for."""
+    result = json.loads((BENCHMARKS / "first_step.json").read_text())
+    lines = [
+        "| first step, CPU seconds | store | forward and backward | step | in all | from disk |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        cold = row["cold"]
+        parts = [cold["store"], cold["forward_backward"], cold["step"], cold["total"]]
+        cells = [f"{seconds:.2f}" for seconds in (*parts, row["warm"]["total"])]
+        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
+    environment = result["environment"]
+    note = (
+        "Two linear layers of width 64 with an empty cache of compiled loops; in all: with making "
+        "the optimizer and every import but those of torch and Rung. From disk: all of it in a "
+        f"later process. Medians of {result['repeats']}, one thread, {environment['processor']} "
+        f"(shared), torch {environment['torch']}. `{result['command']}`"
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def digits_line() -> str:
     """README's one figure."""
     rows = by_label(load("digits"))
@@ -225,6 +247,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits": lambda: table("digits", "test accuracy, %", 100, ".2f"),
     "digits-line": digits_line,
     "step": step_table,
+    "first-step": measured(BENCHMARKS / "first_step.json", first_step),
     "fashion": lambda: table("fashion", "test error, %", 100, ".2f"),
     "wikitext": lambda: table("wikitext", "validation perplexity", 1, ".1f"),
     "datapath-speed": measured(BENCHMARKS / "datapath.json", datapath_speed),

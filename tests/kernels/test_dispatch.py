@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map_only
 
+from rung.formats import get
 from rung.kernels import dispatch, finite, linear
 from rung.kernels.dispatch import Choice, info
 from rung.kernels.linear import Code
@@ -221,3 +222,21 @@ def test_traced_calls_are_one_node():
     graph = make_fx(call, tracing_mode="fake")(normal(3), [normal(4)])
     targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
     assert targets == [torch.ops.rung.all_finite.default]
+
+
+def test_what_runs_once_on_few_elements_is_not_compiled_for(monkeypatch):
+    fast = []
+
+    def watched(self, device):
+        fast.append(self.name)
+        return self.reference
+
+    monkeypatch.setattr(dispatch.Operation, "fast", watched)
+    x, ladder = torch.randn(8), get("ladder8")
+    with dispatch.used_once(8):
+        ladder.encode(x, scale=1.0)
+        assert fast == []
+        ladder.encode(torch.randn(9), scale=1.0)
+        assert fast == ["ladder_round"]
+    ladder.encode(x, scale=1.0)
+    assert fast == ["ladder_round"] * 2

@@ -1,3 +1,4 @@
+import copy
 import gc
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import rung
 from rung.formats import LNS, Ladder
 from rung.kernels import lns
 from rung.kernels.ladder import load_codes
-from rung.tensor import CodedTensor, stored_bytes
+from rung.tensor import CodedTensor, store, stored_bytes
 
 
 class Net(nn.Module):
@@ -348,3 +349,17 @@ def test_wrong_scales_are_refused(net, scales, axis, text):
     with pytest.raises(ValueError, match=text):
         rung.store_weights_(net, scales=scales, axis=axis)
     assert type(net.embed.weight) is nn.Parameter
+
+
+@pytest.mark.parametrize("name", ["ladder8", "ladder12", "lns16"])
+def test_small_models_are_stored_without_a_compiled_loop_and_alike(name, monkeypatch):
+    torch.manual_seed(0)
+    small = nn.Sequential(nn.Linear(24, 16), nn.Linear(16, 4))
+    large = copy.deepcopy(small)
+    rung.store_weights_(small, name, seed=3)
+    monkeypatch.setattr(store, "_SMALL", -1)
+    rung.store_weights_(large, name, seed=3)
+    for one, other in zip(small.parameters(), large.parameters(), strict=True):
+        if isinstance(one, CodedTensor):
+            assert torch.equal(one.codes, other.codes)
+            assert torch.equal(one.scale, other.scale)

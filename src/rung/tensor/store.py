@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from rung.formats import name_of
+from rung.kernels.dispatch import used_once
 from rung.tensor._encode import Options, encode
 from rung.tensor._parts import StoredFormat, resolve_signs, storable
 from rung.tensor.coded import CodedTensor, stored_bytes
 from rung.tensor.roles import Role, roles
+
+_SMALL = 2**20
+"""Parameters of a model whose weights are rounded sooner than a loop for it is compiled."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +144,12 @@ def store_weights_(
     # All codes first, then all assignments: a refused weight leaves the model as it was.
     coded: dict[str, Tensor] = {}
     entries = []
+    small = sum(role.parameter.numel() for role in found) <= _SMALL
     for role in found:
         reason = _left_because(role, options)
         if reason is None:
-            coded[role.name] = encode(role, options)
+            with used_once(_SMALL if small else -1):
+                coded[role.name] = encode(role, options)
         after = coded.get(role.name, role.parameter)
         stored_as = name_of(fmt) if reason is None else None
         before = stored_bytes(role.parameter)
