@@ -82,6 +82,7 @@ def measured(kind: str) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
+    """Measure every case and write the file."""
     rows = []
     for label, kind in CASES.items():
         rows.append({"label": label, **measured(kind)})
