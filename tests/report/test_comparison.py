@@ -1,9 +1,11 @@
 import re
+from dataclasses import fields
 
 import pytest
 
-from rung.report import compare, comparison_path, comparison_table, read_run, seed_groups
+from rung.report import compare, comparison_path, comparison_table, read_run, rows, seed_groups
 from rung.report.rows import rows_of
+from rung.train.config import OPTIMIZERS
 
 from .run_folders import edit_json, write_run
 from .test_page import Page, assert_self_contained
@@ -181,3 +183,17 @@ def test_a_damaged_run_leaves_nothing_half_written(make_run, tmp_path):
     with pytest.raises(ValueError, match=r"summary\.json must be valid JSON"):
         compare([good, bad], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_options_of_an_optimizer_are_what_is_compared(optimizer):
+    names = {field.name for field in fields(OPTIMIZERS[optimizer])}
+    assert names - rows._OPTIMIZER_OPTIONS == set()
+
+
+def test_options_that_change_nothing_are_no_conditions(make_run):
+    plain = {"precision": "float32", "average_from": 0.0, "eval_tokens": None, "workers": 3}
+    same = rows_for(make_run("a", options={}), make_run("b", options=plain))
+    assert "equal conditions" not in comparison_table(same)
+    other = rows_for(make_run("c", options={}), make_run("d", options={"precision": "bf16"}))
+    assert "Runs of digits-cnn differ in precision: their" in comparison_table(other)

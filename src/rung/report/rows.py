@@ -12,7 +12,9 @@ from rung.report.run import Run
 
 # What a run does beside training, and what belongs to an optimizer, need not be equal: the first
 # changes no figure, the second is what is compared.
-_BOOKKEEPING = frozenset({"log_every", "checkpoint_minutes", "max_loss", "eval_batch_size"})
+_BOOKKEEPING = frozenset(
+    {"log_every", "checkpoint_minutes", "max_loss", "eval_batch_size", "workers"}
+)
 _OPTIMIZER_OPTIONS = frozenset(
     [
         "additive_lr",
@@ -26,13 +28,16 @@ _OPTIMIZER_OPTIONS = frozenset(
         "init",
         "momentum",
         "offset",
+        "others",
         "parts_format",
         "prior",
         "reach",
         "regularization",
         "rounding",
         "samples",
+        "scale_axis",
         "scale_bound",
+        "scales_from",
         "sigma",
         "signs",
         "state",
@@ -43,8 +48,15 @@ _OPTIMIZER_OPTIONS = frozenset(
         "weight_scaled",
     ]
 )
-# Runs of an older Rung lack these too.
-_NO_EFFECT_AT_ZERO = ("warmup_steps", "final_lr_share", "steps_per_epoch")
+# Runs of an older Rung lack these, and are as if they had these values.
+_NO_EFFECT: dict[str, Any] = {
+    "warmup_steps": 0,
+    "final_lr_share": 0.0,
+    "steps_per_epoch": None,
+    "eval_tokens": None,
+    "average_from": 0.0,
+    "precision": "float32",
+}
 _CONDITIONS = ("data", "epochs", "schedule", "batch_size")
 
 
@@ -120,9 +132,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     if run.config.get("update_format") is None:
         # Runs of an older Rung lack these options.
         chosen = {name: chosen[name] for name in chosen if not name.startswith("update_")}
-    for name in _NO_EFFECT_AT_ZERO:
-        if not chosen.get(name):
-            chosen.pop(name, None)
+    chosen = {k: v for k, v in chosen.items() if k not in _NO_EFFECT or v != _NO_EFFECT[k]}
     chosen |= run.config.get("layers") or {}
     fixed = {name: run.config.get(name) for name in ("recipe", *_CONDITIONS)}
     return chosen | fixed
