@@ -26,7 +26,9 @@ def draw(record: Record) -> "Figure | None":
         return None
     columns = min(_COLUMNS, len(rows))
     lines = -(-len(rows) // columns)
-    figure = style.new_figure(4.4 * columns, 3.0 * lines + 0.4)
+    most = max(len(row["contestants"]) for row in rows)
+    height = max(3.0, 0.26 * most) if record["kind"] == "table" else 3.0
+    figure = style.new_figure(4.4 * columns, height * lines + 0.4)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, row in zip(panels, rows, strict=False):
         panel.set_title(row["title"])
