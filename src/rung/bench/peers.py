@@ -62,10 +62,13 @@ def _xlnstorch(setting: Setting) -> Step:
     lns, layers, optim = load("xlnstorch"), load("xlnstorch.nn"), load("xlnstorch.optim")
     layer = layers.LNSLinear(setting.side, setting.side, bias=False)
     groups = list(layer.lns_parameters())
-    for group in groups:
-        for param in group["params"]:
-            param.grad = lns.lnstensor(setting.normal(*param.shape, std=1e-3))._lns
+    param = groups[0]["params"]  # one, not a list of them
+    param.grad = lns.lnstensor(setting.normal(*param.shape, std=1e-3))._lns
     step: Step = optim.LNSMadam(groups).step
+    before = param.detach().clone()
+    step()
+    if torch.equal(param.detach(), before):
+        raise RuntimeError("its step has moved no weight")
     return step
 
 
