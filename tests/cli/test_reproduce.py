@@ -48,6 +48,8 @@ def test_digits_need_no_data(reproduce, tmp_path):
         (["madam-table1", "--budget", "gpu"], "error: Unknown budget 'gpu'; the budgets are: smo"),
         (["madam-table1", "--data", "cifar10"], "must have the form KEY=FOLDER; got 'cifar10'."),
         (["madam-table1", "--rows", "x"], f"the rows are: {CONTESTS['madam-table1'].rows[0].name}"),
+        (["madam-table2", "--jobs", "0"], "error: `jobs` must be an integer at least 1; got 0."),
+        (["madam-table1", "--data", "cifar10=none"], "The data of 'cifar10' must exist; got "),
         (["madam-table1", "--data", "c10=."], "error: Unknown data 'c10'; the keys are: cifar10, "),
     ],
 )

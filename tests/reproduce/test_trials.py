@@ -97,6 +97,11 @@ def test_layers_that_compute_in_a_format_take_no_precision(setup):
         ({}, ["words"], r"Unknown row 'words' of tiny; the rows are: characters, cifar10\."),
         ({"cifar": Path()}, [], r"Unknown data 'cifar'; the keys are: cifar10, cifar100, "),
         (
+            {"cifar10": Path("/no/such")},
+            [],
+            r"The data of 'cifar10' must exist; got /no/such: nothing there\. Give CIFAR-10's pyt",
+        ),
+        (
             {},
             ["cifar10"],
             r"tiny must have data for at least one row; got none for cifar10\. Give CIFAR-10's "

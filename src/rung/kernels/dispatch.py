@@ -40,21 +40,27 @@ def choice() -> str:
     return given
 
 
-_FEW: ContextVar[int] = ContextVar("elements that are not worth compiling for", default=-1)
+# None: every operation is worth it.
+_FEW: ContextVar[int | None] = ContextVar("elements not worth compiling for", default=None)
 
 
 @contextmanager
-def used_once(few: int) -> Iterator[None]:
+def used_once(few: int | None) -> Iterator[None]:
     """Within this block operations on up to `few` elements are the reference's.
 
     For what a program does once: compiling a loop takes a second, and the reference rounds a
-    million numbers in a tenth of that. Both give the same integers.
+    million numbers in a tenth of that. Both give the same integers. None changes nothing.
     """
     before = _FEW.set(few)
     try:
         yield
     finally:
         _FEW.reset(before)
+
+
+def _not_worth_compiling(arguments: Iterable[Any]) -> bool:
+    few = _FEW.get()
+    return few is not None and all(tensor.numel() <= few for tensor in tensors_of(arguments))
 
 
 def tensors_of(arguments: Iterable[Any]) -> Iterable[Tensor]:
@@ -151,7 +157,7 @@ class Operation:
         """The implementation for the arguments' device, called at once."""
         device = next((t.device.type for t in tensors_of(arguments)), "cpu")
         slow = self.choose(device).implementation == "reference" or not self.serves(*arguments)
-        if slow or all(tensor.numel() <= _FEW.get() for tensor in tensors_of(arguments)):
+        if slow or _not_worth_compiling(arguments):
             return self.reference(*arguments)
         return self.fast(device)(*arguments)
 

@@ -52,9 +52,12 @@ def run_contest(
         Content of the results file.
 
     Raises:
-        ValueError: An unknown row or data key, no data at all, a damaged run folder.
+        ValueError: An unknown row or data key, a data folder that isn't there, no data at all,
+            `jobs` below 1, a damaged run folder.
         KeyboardInterrupt: Stopped by the user; runs that were under way have a checkpoint.
     """
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be an integer at least 1; got {jobs}.")
     folder = Path(out) / setup.budget
     setup = replace(setup, folder=folder)
     runner = _Runner(folder, jobs, display or Silent())

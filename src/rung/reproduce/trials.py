@@ -61,7 +61,8 @@ def runnable(contest: Contest, setup: Setup, only: Sequence[str]) -> list[Row]:
     """The rows whose data is there.
 
     Raises:
-        ValueError: An unknown row or data key, or not one row can run; the text says what to give.
+        ValueError: An unknown row or data key, a folder that isn't there, or not one row can run;
+            the text says what to give.
     """
     names = [row.name for row in contest.rows]
     for name in only:
@@ -69,9 +70,13 @@ def runnable(contest: Contest, setup: Setup, only: Sequence[str]) -> list[Row]:
             raise ValueError(
                 f"Unknown row {name!r} of {contest.name}; the rows are: {', '.join(names)}."
             )
-    for key in setup.data:
+    for key, folder in setup.data.items():
         if key not in DATA:
             raise ValueError(f"Unknown data {key!r}; the keys are: {', '.join(DATA)}.")
+        if not folder.exists():
+            raise ValueError(
+                f"The data of {key!r} must exist; got {folder}: nothing there. Give {DATA[key]}."
+            )
     asked = [row for row in contest.rows if not only or row.name in only]
     found = [row for row in asked if why_not(row, setup) is None]
     if not found:

@@ -148,7 +148,7 @@ def store_weights_(
     for role in found:
         reason = _left_because(role, options)
         if reason is None:
-            with used_once(_SMALL if small else -1):
+            with used_once(_SMALL if small else None):
                 coded[role.name] = encode(role, options)
         after = coded.get(role.name, role.parameter)
         stored_as = name_of(fmt) if reason is None else None
