@@ -39,10 +39,11 @@ _FASHION: dict[Budget, Size] = {
         seeds=(0,),
     ),
     "cpu": Size(
-        words="width 8, 15,000 images, 2 epochs, cosine",
+        words="width 8, 15,000 images, 2 epochs, cosine, one seed",
         epochs=2,
         schedule="cosine",
         settings=("width=8", "train_examples=15000", "precision=bf16"),
+        seeds=(0,),
     ),
     "full": Size(
         words="width 64, 30 epochs, cosine",

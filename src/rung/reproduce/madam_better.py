@@ -13,10 +13,10 @@ from rung.reproduce.tasks import CHARACTERS, CIFAR, row
 _CIFAR: dict[Budget, Size] = {
     **CIFAR,
     "cpu": Size(
-        words="width 8, 3 epochs of 20,000 images, cosine",
+        words="width 8, 3 epochs of 10,000 images, cosine",
         epochs=3,
         schedule="cosine",
-        settings=("width=8", "train_examples=20000", "precision=bf16"),
+        settings=("width=8", "train_examples=10000", "precision=bf16"),
     ),
 }
 _CHARACTERS: dict[Budget, Size] = {

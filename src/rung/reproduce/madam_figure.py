@@ -27,10 +27,10 @@ _CIFAR: dict[Budget, Size] = {
         seeds=_ONE,
     ),
     "cpu": Size(
-        words="width 8, one pass over 20,000 images, one seed",
+        words="width 8, one pass over 10,000 images, one seed",
         epochs=1,
         schedule="constant",
-        settings=("width=8", "train_examples=20000", "precision=bf16"),
+        settings=("width=8", "train_examples=10000", "precision=bf16"),
         seeds=_ONE,
     ),
     "full": Size(
@@ -50,10 +50,10 @@ _WORDS: dict[Budget, Size] = {
         seeds=_ONE,
     ),
     "cpu": Size(
-        words="one pass over 100,000 tokens, one seed",
+        words="one pass over 40,000 tokens, one seed",
         epochs=1,
         schedule="constant",
-        settings=("train_tokens=100000", "eval_tokens=50000", "precision=bf16"),
+        settings=("train_tokens=40000", "eval_tokens=20000", "precision=bf16"),
         seeds=_ONE,
     ),
     "full": Size(words="all tokens, 6 epochs, one seed", epochs=6, schedule="constant", seeds=_ONE),
@@ -72,10 +72,10 @@ _CHARACTERS: dict[Budget, Size] = {
         seeds=_ONE,
     ),
     "cpu": Size(
-        words="2 blocks of width 64, 700 steps of 8 windows of 64 characters, one seed",
+        words="2 blocks of width 64, 400 steps of 8 windows of 64 characters, one seed",
         epochs=1,
         schedule="constant",
-        settings=(*CHARACTERS, "steps_per_epoch=700"),
+        settings=(*CHARACTERS, "steps_per_epoch=400"),
         seeds=_ONE,
     ),
     "full": Size(

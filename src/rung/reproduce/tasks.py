@@ -36,11 +36,12 @@ WORDS: dict[Budget, Size] = {
         seeds=(0,),
     ),
     "cpu": Size(
-        words="the first 500,000 tokens instead of 2 million, 1 epoch instead of 20",
+        words="the first 200,000 tokens instead of 2 million, 1 epoch instead of 20, judged by "
+        "100,000 tokens",
         epochs=1,
         schedule="cosine",
-        settings=("train_tokens=500000", _BF16),
-        tuning_settings=("train_tokens=250000", "eval_tokens=50000"),
+        settings=("train_tokens=200000", "eval_tokens=100000", _BF16),
+        tuning_settings=("train_tokens=100000", "eval_tokens=50000"),
     ),
     "full": Size(words="all tokens, 20 epochs, lr / 10 on plateaus", tuning_epochs=6),
 }
@@ -60,12 +61,12 @@ GAN: dict[Budget, Size] = {
         seeds=(0,),
     ),
     "cpu": Size(
-        words="width 8 instead of 128, 880 steps of 64 images instead of 94,000, 2,000 images "
+        words="width 8 instead of 128, 300 steps of 64 images instead of 94,000, 2,000 images "
         "judged, cosine",
-        epochs=4,
+        epochs=2,
         schedule="cosine",
-        settings=("width=8", "steps_per_epoch=220", "eval_images=2000"),
-        tuning_epochs=2,
+        settings=("width=8", "steps_per_epoch=150", "eval_images=2000"),
+        tuning_epochs=1,
     ),
     "full": Size(words="the recipe's own size", tuning_epochs=20),
 }

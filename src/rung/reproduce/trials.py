@@ -96,12 +96,7 @@ def why_not(row: Row, setup: Setup) -> str | None:
 
 def tuning(row: Row, setup: Setup) -> list[Trial]:
     """Every contestant's learning rates, at a seed of their own."""
-    size = row.sizes[setup.budget]
-    short = replace(
-        size,
-        epochs=size.tuning_epochs or size.epochs,
-        settings=(*size.settings, *size.tuning_settings),
-    )
+    short = _short(row, setup)
     return [
         _trial(row, contestant, rate, TUNING_SEED, short, setup, "tuning")
         for contestant in row.contestants
@@ -132,11 +127,21 @@ def grid(row: Row, setup: Setup) -> list[Trial]:
     ]
 
 
+def _short(row: Row, setup: Setup) -> Size:
+    """The size of trials."""
+    size = row.sizes[setup.budget]
+    return replace(
+        size,
+        epochs=size.tuning_epochs or size.epochs,
+        settings=(*size.settings, *size.tuning_settings),
+    )
+
+
 def classifier_trial(setup: Setup) -> Trial:
     """The classifier whose features a generator is judged in."""
     contestant = Contestant(label="classifier", optimizer="sgd")
     judged = tasks.row("cifar10", contestants=(contestant,))
-    return _trial(judged, contestant, None, 0, judged.sizes[setup.budget], setup, "classifier")
+    return _trial(judged, contestant, None, 0, _short(judged, setup), setup, "classifier")
 
 
 def _trial(
