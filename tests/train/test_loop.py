@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from rung.optim import state_bytes
 from rung.train import loop, run
@@ -38,6 +39,7 @@ def test_a_run_folder_holds_what_the_schema_says(tiny, recorder, tmp_path, optim
         "summary.json",
         "diagnostics.json",
         "checkpoint",
+        ".lock",
     }
     assert read(out, "summary.json") == summary
     assert summary["status"] == "finished"
@@ -386,6 +388,20 @@ def test_folders_are_never_mixed(tiny, tmp_path):
     file.touch()
     with pytest.raises(FileExistsError, match="A run needs a folder; .*file is a file"):
         run(tiny(), file)
+
+
+def test_a_folder_is_trained_by_one_process_at_a_time(tiny, tmp_path):
+    out = tmp_path / "run"
+    run(tiny("adamw"), out)
+    before = {path: path.read_bytes() for path in out.rglob("*.json*")}
+    again = tiny("adamw")
+    with (
+        FileLock(out / ".lock"),
+        pytest.raises(ValueError, match=r"must be trained by one process; .*run is another one's"),
+    ):
+        run(again, out, resume=True)
+    assert before == {path: path.read_bytes() for path in out.rglob("*.json*")}
+    assert run(again, out, resume=True)["time"]["steps"] == 12
 
 
 def test_the_first_interrupt_waits_and_the_second_does_not():

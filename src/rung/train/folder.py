@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from rung.train.files import write_json
 
 FORMAT_VERSION = 1
@@ -16,13 +18,14 @@ _MARKS = ("config.json", "metrics.jsonl", "checkpoint")
 class RunFolder:
     """One run on disk: config.json, metrics.jsonl, diagnostics.json, summary.json, checkpoint/.
 
-    Nothing is written before `begin`.
+    Nothing is written before `begin`; from then to `close` the folder is one process's.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint" / "last.safetensors"
         self._metrics: IO[str] | None = None
+        self._lock = FileLock(self.path / ".lock", timeout=0)
 
     def check(self, resume: bool) -> None:
         """Refuse to mix two runs.
@@ -53,8 +56,24 @@ class RunFolder:
             metrics_bytes: Size of metrics.jsonl at the checkpoint; 0 for a new run.
 
         Raises:
-            ValueError: metrics.jsonl is shorter than it was at the checkpoint.
+            ValueError: metrics.jsonl is shorter than it was at the checkpoint, or another process
+                is at this run; nothing was overwritten.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"A run folder must be trained by one process; {self.path} is another one's just "
+                "now. Wait for it or stop it, or give another folder by --out."
+            ) from None
+        try:
+            self._begin(config, metrics_bytes)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, config: dict[str, Any], metrics_bytes: int) -> None:
         metrics = self.path / "metrics.jsonl"
         size = metrics.stat().st_size if metrics.exists() else 0
         if size < metrics_bytes:
@@ -62,7 +81,6 @@ class RunFolder:
                 f"{metrics} must hold at least the {metrics_bytes} bytes of the checkpoint; got "
                 f"{size}. Restore the file, or start again in another folder."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "config.json", config)
         # What an earlier end of this run said is no longer so.
         for stale in ("summary.json", "diagnostics.json"):
@@ -87,7 +105,8 @@ class RunFolder:
         write_json(self.path / name, value)
 
     def close(self) -> None:
-        """Close metrics.jsonl."""
+        """Close metrics.jsonl and leave the folder to others."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
+        self._lock.release()

@@ -81,25 +81,32 @@ def run(
         del checkpoint
         record = config_record(session, command)
         folder.begin(record, metrics_bytes)
-        if session.stored:
-            display.line(f"weights: {session.stored}")
-        if session.converted:
-            display.line(f"layers: {session.converted}")
-        reason = None
         try:
-            display.start(config.epochs * task.batches_per_epoch, session.counters.step)
-            if session.counters.step == 0:
-                _log_medians(session, folder)
-            _train(session, folder, display)
-        except Divergence as divergence:
-            reason = str(divergence)
+            reason = _train(session, folder, display)
+            return _finish(session, folder, record, reason)
         finally:
-            display.stop()
             folder.close()
-        return _finish(session, folder, record, reason)
 
 
-def _train(session: Session, folder: RunFolder, display: Display) -> None:
+def _train(session: Session, folder: RunFolder, display: Display) -> str | None:
+    """Train to the end; why that came early, or None."""
+    if session.stored:
+        display.line(f"weights: {session.stored}")
+    if session.converted:
+        display.line(f"layers: {session.converted}")
+    try:
+        display.start(session.config.epochs * session.task.batches_per_epoch, session.counters.step)
+        if session.counters.step == 0:
+            _log_medians(session, folder)
+        _train_epochs(session, folder, display)
+    except Divergence as divergence:
+        return str(divergence)
+    finally:
+        display.stop()
+    return None
+
+
+def _train_epochs(session: Session, folder: RunFolder, display: Display) -> None:
     counters, config, task = session.counters, session.config, session.task
     saved = time.monotonic()
     with Interrupt() as interrupt:
