@@ -164,6 +164,13 @@ def test_a_run_ends_in_the_default_folder_and_says_what_it_used(train, tmp_path)
     assert (tmp_path / "runs" / "chars-gpt-sgd-seed0").is_dir()
 
 
+def test_a_mean_of_weights_is_said_beside_its_figure(train):
+    mean = "average_from=0.5"
+    code, out, err = train("--epochs", 1, "--optimizer", "bbit-madam", "--set", mean)
+    assert (code, err) == (0, "")
+    assert " of the mean over 2 steps' weights, " in out
+
+
 def test_an_lns_trains_with_lns_madam_unless_told_otherwise(train, tmp_path):
     code, out, err = train("--epochs", 1, "--format", "lns8")
     assert (code, err) == (0, "")

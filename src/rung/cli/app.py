@@ -150,8 +150,11 @@ def default_folder(config: Config) -> Path:
 def _outcome(summary: dict[str, Any]) -> str:
     metric, size, time = summary["metric"], summary["bytes"], summary["time"]
     speed = "" if time["ms_per_step"] is None else f", {time['ms_per_step']:.2f} ms a step"
+    averaged = summary.get("averaged")
+    mean = "" if averaged is None else f" of the mean over {averaged['steps']} steps' weights"
     return (
-        f"{metric['split']} {metric['name']} {metric['final']:.4f} (best {metric['best']:.4f}), "
+        f"{metric['split']} {metric['name']} {metric['final']:.4f} (best {metric['best']:.4f})"
+        f"{mean}, "
         f"{size['weights_per_weight']:.2f} bytes a weight and {size['state_per_weight']:.2f} of "
         f"optimizer state{speed}, {time['steps']} steps in {time['seconds']:.1f} s"
     )
