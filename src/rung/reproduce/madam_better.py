@@ -48,7 +48,7 @@ PLAIN = Contestant(
 STOCHASTIC = replace(PLAIN, label="stochastic moves", settings=("rounding=stochastic",))
 
 
-def _variant(label: str, *settings: str, **rest: str | None) -> Contestant:
+def _variant(label: str, *settings: str, **rest: str | float | None) -> Contestant:
     """Stochastic moves and one change."""
     label = f"... and {label}"
     changed = replace(STOCHASTIC, label=label, settings=(*STOCHASTIC.settings, *settings))
@@ -73,6 +73,8 @@ VARIANTS = (
     _variant("biases and gains untrained", "others=none"),
     _variant("second moment a row", "state=rows"),
     _variant("mean of the last half", "average_from=0.5"),
+    _variant("lr 0.03", lr=0.03),
+    _variant("lr 0.03, biases and gains in codes", "others=multiplicative", lr=0.03),
 )
 
 # The base precision of 8 bits is 0.01606: rounding to nearest needs a rate of at least that, and
