@@ -10,6 +10,7 @@ from rung.formats.lns import LNS
 from rung.formats.minifloat import Minifloat
 from rung.formats.mx import MX
 from rung.formats.packing import Packed
+from rung.formats.sinh import Sinh
 
 __all__ = [
     "LNS",
@@ -21,6 +22,7 @@ __all__ = [
     "Ladder",
     "Minifloat",
     "Packed",
+    "Sinh",
     "get",
     "name_of",
     "names",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rung.formats._lns_rows import require_policy
+from rung.formats._signed_rows import require_policy
 from rung.formats._source import CounterSource, resolve
 from rung.formats.grouping import Axis, Cut, Groups, cut_of, groups_of, groups_of_scale
 from rung.formats.scaling import (

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from rung.formats import _lns_rows as rows
+from rung.formats import _signed_rows as rows
 from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource
 from rung.formats.grouping import Axis
 from rung.kernels import lns as kernel
-from rung.kernels.lns_round import lns_decode
+from rung.kernels.lns_round import lns_decode, lns_round
 
 _LARGEST_BASE_FACTOR = 2048
 
@@ -222,16 +222,7 @@ class LNS:
                 positive.
             TypeError: x is not a real floating-point tensor.
         """
-        fast = rows.fused(self, x, axis, rounding, generator, scale, block, nonfinite, True)
-        if fast is not None:
-            codes, scales = fast
-            shape = rows.scale_shape(x, axis, block, scale)
-            return Encoded(codes, None, scales.view(shape), x.dtype, block)
-        split = rows.split(self, x, axis, scale, block, nonfinite)
-        codes = rows.round_split(self, split, rows.draw(x, split, rounding, generator), True)
-        return Encoded(
-            split.groups.from_rows(codes).contiguous(), None, split.scale_of(x), x.dtype, block
-        )
+        return rows.encode(self, x, axis, rounding, generator, scale, block, nonfinite)
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
@@ -268,9 +259,20 @@ class LNS:
         nonfinite: str = "raise",
     ) -> Tensor:
         """``decode(encode(x))``: the same shape and dtype, values of the number system."""
-        fast = rows.fused(self, x, axis, rounding, generator, scale, block, nonfinite, False)
-        if fast is not None:
-            return fast[0]
-        split = rows.split(self, x, axis, scale, block, nonfinite)
-        values = rows.round_split(self, split, rows.draw(x, split, rounding, generator), False)
-        return rows.narrow(split.groups.from_rows(values), x.dtype)
+        return rows.quantize(self, x, axis, rounding, generator, scale, block, nonfinite)
+
+    def round_rows(
+        self,
+        rows: Tensor,
+        scale: Tensor | None,
+        source: int,
+        draws: Tensor | None,
+        block: int,
+        scale_rows: int,
+        codes: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Values or stored codes of a matrix, and scales: `rung.kernels.lns_round`."""
+        found: tuple[Tensor, Tensor] = lns_round(
+            rows, scale, source, draws, *self.numbers, block, scale_rows, codes
+        )
+        return found

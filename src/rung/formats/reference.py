@@ -6,6 +6,7 @@ import numpy as np
 
 from rung.formats.ladder import Ladder
 from rung.formats.lns import LNS
+from rung.formats.sinh import Sinh
 
 
 def ladder_encode(x: float, fmt: Ladder, scale: float) -> tuple[int, int]:
@@ -59,3 +60,24 @@ def lns_decode(sign: int, code: int, fmt: LNS, scale: float) -> float:
         return 0.0
     power = np.float32(2.0 ** ((code - fmt.levels + 1) / fmt.base_factor))
     return float(np.float32(sign) * (power * np.float32(scale)))
+
+
+def sinh_encode(x: float, fmt: Sinh, scale: float) -> int:
+    """The rung k of a number, from -K to K, by the formula.
+
+        k = clamp(round(asinh(x / (knee * scale)) / h), -K, K)
+
+    Args:
+        x: A finite number.
+        fmt: The sinh ladder.
+        scale: W_max > 0.
+    """
+    top = fmt.levels // 2
+    position = math.asinh(x / scale / fmt.knee) * top / math.asinh(1 / fmt.knee)
+    return round(min(max(position, -float(top)), float(top)))
+
+
+def sinh_decode(rung: int, fmt: Sinh, scale: float) -> float:
+    """The value scale * knee * sinh(k h), float32 as the tensor version's."""
+    share = fmt.knee * math.sinh(rung * math.asinh(1 / fmt.knee) / (fmt.levels // 2))
+    return float(np.float32(share) * np.float32(scale))

@@ -6,11 +6,13 @@ from kernels.gpu.samples import DEVICE, assert_same
 from kernels.moments import randn
 
 from rung.kernels import ladder_round, lns_round
-from rung.kernels.gpu import groups, ladder, lns
+from rung.kernels import sinh as sinh_reference
+from rung.kernels.gpu import groups, ladder, lns, sinh
 from rung.kernels.group_scales import GIVEN, LARGEST, POWER_OF_TWO, READY, scales_shape
 
 LNS = [(8, 8, False, False), (8, 8, True, True), (4, 1, True, False), (16, 2048, False, False)]
 LADDERS = [(8, 0.016), (4, 0.3), (12, 1e-3), (16, 2e-5)]
+SINH = [(8, 0.03), (4, 1e-9), (2, 0.5), (16, 0.03)]
 # Shape, block, rows of scales: short and long groups, odd ends, and scales that rows share.
 LAYOUTS = [
     ((1, 1000), 0, 0),
@@ -66,6 +68,26 @@ def test_ladder_codes_and_values_equal_the_references(layout, source, stochastic
         codes = (place + source) % 2 == 0
         every = (*given, *numbers, *layout[1:], codes)
         assert_same(ladder.ladder_round(*every), ladder_round.round_reference(*every))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("source", [GIVEN, LARGEST, POWER_OF_TWO, READY])
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_sinh_codes_and_values_equal_the_references(layout, source, stochastic):
+    given = arguments(layout, source, stochastic)
+    for place, numbers in enumerate(SINH[:1] if given[0].numel() > 10_000 else SINH):
+        codes = (place + source) % 2 == 0
+        every = (*given, *numbers, *layout[1:], codes)
+        assert_same(sinh.sinh_round(*every), sinh_reference.round_reference(*every))
+
+
+def test_every_sinh_code_decodes_like_the_references():
+    for bits, knee in SINH:
+        patterns = torch.arange(1 << bits, dtype=torch.int32)
+        codes = patterns.to(torch.uint8 if bits <= 8 else torch.int16).to(DEVICE)
+        for scale in (torch.tensor(0.37), torch.tensor(torch.nan)):
+            every = (codes, scale.to(DEVICE), bits, knee, 0)
+            assert_same([sinh.sinh_decode(*every)], [sinh_reference.decode_reference(*every)])
 
 
 def test_the_lns_boundaries_are_exact_next_to_every_rung():

@@ -1,20 +1,37 @@
-"""Between a tensor and its groups of equal scale: what `LNS` does before and after the kernels."""
+"""Between a tensor and its groups of equal scale: around the kernels of codes that hold signs."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from rung.formats._encoded import Encoded
 from rung.formats._source import CounterSource, resolve
 from rung.formats.grouping import Axis, Groups, cut_of, groups_of, groups_of_scale
 from rung.formats.scaling import all_finite, require_broadcast, require_real
 from rung.kernels.draws import encode_draws
 from rung.kernels.group_scales import GIVEN, LARGEST, POWER_OF_TWO, READY, power_of_two_above
-from rung.kernels.lns_round import lns_round
 
-if TYPE_CHECKING:
-    from rung.formats.lns import LNS
+
+class Signed(Protocol):
+    """A format whose codes hold the sign: `LNS` or `Sinh`."""
+
+    @property
+    def power_of_two_scale(self) -> bool:
+        """Whether scales that aren't given are rounded up to a power of two."""
+
+    def round_rows(
+        self,
+        rows: Tensor,
+        scale: Tensor | None,
+        source: int,
+        draws: Tensor | None,
+        block: int,
+        scale_rows: int,
+        codes: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Values or stored codes of a matrix, and scales; see `kernels.lns_round`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +65,7 @@ def require_policy(nonfinite: str) -> None:
 
 
 def split(
-    fmt: "LNS",
+    fmt: Signed,
     x: Tensor,
     axis: Axis,
     scale: Tensor | float | None,
@@ -58,7 +75,7 @@ def split(
     """Rows and scales, with every check on values.
 
     Raises:
-        ValueError, TypeError: See `LNS.encode`.
+        ValueError, TypeError: See the format's `encode`.
     """
     require_real(x)
     require_policy(nonfinite)
@@ -94,7 +111,7 @@ def _refuse(x: Tensor) -> None:
 
 
 def fused(
-    fmt: "LNS",
+    fmt: Signed,
     x: Tensor,
     axis: Axis,
     rounding: str,
@@ -109,7 +126,7 @@ def fused(
     For groups that lie in one piece in memory. Scales are a matrix.
 
     Raises:
-        ValueError, TypeError: See `LNS.encode`.
+        ValueError, TypeError: See the format's `encode`.
     """
     require_real(x)
     require_policy(nonfinite)
@@ -133,9 +150,7 @@ def fused(
     matrix, draws = cut.matrix(x), None
     if key is not None:
         draws = encode_draws(key, offset, x.numel()).reshape(matrix.shape)
-    out, scales = lns_round(
-        matrix, given, source, draws, *fmt.numbers, block or 0, cut.scale_rows, codes
-    )
+    out, scales = fmt.round_rows(matrix, given, source, draws, block or 0, cut.scale_rows, codes)
     if nonfinite == "raise" and not all_finite(scales):
         _refuse(x)
     if not codes:
@@ -191,8 +206,56 @@ def draw(
     return split.groups.to_rows(encode_draws(key, offset, x.numel()).reshape(x.shape))
 
 
-def round_split(fmt: "LNS", split: Split, draws: Tensor | None, codes: bool) -> Tensor:
+def round_split(fmt: Signed, split: Split, draws: Tensor | None, codes: bool) -> Tensor:
     """Values (or stored codes) of the rows."""
-    out: Tensor
-    out, _ = lns_round(split.rows, split.scale, READY, draws, *fmt.numbers, 0, 0, codes)
+    out, _ = fmt.round_rows(split.rows, split.scale, READY, draws, 0, 0, codes)
     return out
+
+
+def encode(
+    fmt: Signed,
+    x: Tensor,
+    axis: Axis,
+    rounding: str,
+    generator: torch.Generator | CounterSource | None,
+    scale: Tensor | float | None,
+    block: int | None,
+    nonfinite: str,
+) -> Encoded:
+    """Codes and scales of a tensor.
+
+    Raises:
+        ValueError, TypeError: See the format's `encode`.
+    """
+    fast = fused(fmt, x, axis, rounding, generator, scale, block, nonfinite, True)
+    if fast is not None:
+        codes, scales = fast
+        scales = scales.view(scale_shape(x, axis, block, scale))
+        return Encoded(codes, None, scales, x.dtype, block)
+    parts = split(fmt, x, axis, scale, block, nonfinite)
+    codes = round_split(fmt, parts, draw(x, parts, rounding, generator), True)
+    codes = parts.groups.from_rows(codes).contiguous()
+    return Encoded(codes, None, parts.scale_of(x), x.dtype, block)
+
+
+def quantize(
+    fmt: Signed,
+    x: Tensor,
+    axis: Axis,
+    rounding: str,
+    generator: torch.Generator | CounterSource | None,
+    scale: Tensor | float | None,
+    block: int | None,
+    nonfinite: str,
+) -> Tensor:
+    """Values of a tensor's codes, in its dtype.
+
+    Raises:
+        ValueError, TypeError: See the format's `encode`.
+    """
+    fast = fused(fmt, x, axis, rounding, generator, scale, block, nonfinite, False)
+    if fast is not None:
+        return fast[0]
+    parts = split(fmt, x, axis, scale, block, nonfinite)
+    values = round_split(fmt, parts, draw(x, parts, rounding, generator), False)
+    return narrow(parts.groups.from_rows(values), x.dtype)
