@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from rung.formats import LNS, MX, FixedPoint, Minifloat, get, names
+from rung.formats import LNS, MX, FixedPoint, Minifloat, Sinh, get, names
 
 _FLOATS = ("fp8_e4m3", "fp8_e5m2", "fp6_e3m2", "fp6_e2m3", "fp4_e2m1", "int8", "bf16", "fp16")
 _SPECIALS = {"none": "neither", "nan": "NaN", "ieee": "both"}
@@ -25,6 +25,22 @@ def lns_bounds() -> str:
         lines.append(
             f"| `{name}` | {fmt.base_factor} | {fmt.octaves:.2f} | {fmt.with_zero().octaves:.2f} "
             f"| {dtype} | {100 * fmt.max_relative_error:.3g} % |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def sinh_bounds() -> str:
+    """What the named sinh ladders can hold."""
+    lines = [
+        "| format | values | smallest, share of the scale | spacing h | codes |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for name in [*(name for name in names() if name.startswith("sinh")), "sinh8+knee0.1"]:
+        fmt = get(name)
+        assert isinstance(fmt, Sinh)
+        dtype = str(fmt.code_dtype).removeprefix("torch.")
+        lines.append(
+            f"| `{name}` | {fmt.levels} | {fmt.smallest:.3g} | {fmt.spacing:.3g} | {dtype} |"
         )
     return "\n".join([*lines, ""])
 
@@ -77,6 +93,7 @@ def scale_rules() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "lns-bounds": lns_bounds,
+    "sinh-bounds": sinh_bounds,
     "minifloats": minifloats,
     "mx-scale-rules": scale_rules,
 }
