@@ -50,6 +50,20 @@ def test_a_table_has_ours_beside_the_papers():
     assert "commit abcdef012345." in text
 
 
+def test_a_row_of_which_runs_are_missing_says_so(tmp_path):
+    made = record("table", [run("SGD", 0, 0.1)], status="partial", reason="1 of 6 runs have ended.")
+    made["rows"][0]["contestants"].append({"label": "Adam", "group": "", "place": 1.0})
+    text = table(made)
+    assert "One run each, seed 0. Not complete: 1 of 6 runs have ended. Data" in text
+    assert "| SGD | 0.1 | 10.00 | 3.00 |" in text
+    assert "Adam" not in text
+    write_reproduced(made, tmp_path)
+    assert (tmp_path / "test.svg").exists()
+    made = record("rates", [run("SGD", 0, 0.1)], status="partial", reason="1 of 6 runs have ended.")
+    made["rows"][0]["contestants"].append({"label": "Adam", "group": "", "place": 1.0})
+    assert "| Task A | 0.1; 0.0 |  |" in table(made)
+
+
 def test_a_table_of_rates_has_best_and_flatness():
     runs = [run("SGD", 0, e, lr) for lr, e in ((0.01, 0.2), (0.1, 0.1), (1.0, 0.4))]
     text = table(record("rates", runs))

@@ -49,12 +49,66 @@ def test_what_has_ended_is_not_run_again(setup, tmp_path):
     again = Lines()
     assert run_contest(contest(), setup, tmp_path, display=again) == first
     assert again.lines == []
+    (tmp_path / "smoke" / "tiny.json").unlink()
     (tmp_path / "smoke" / "runs" / "characters" / "adam-seed1" / "summary.json").unlink()
     once = run_contest(contest(), setup, tmp_path, display=again)
     assert again.lines[0] == "3 of 4 runs have ended already"
     assert again.lines[1].startswith("[4/4] characters, Adam, seed 1: ")
     finals = [run["final"] for run in first["rows"][0]["runs"]]
     assert [run["final"] for run in once["rows"][0]["runs"]] == finals
+
+
+class _Killed(Exception):
+    pass
+
+
+class KilledAfter(Silent):
+    def __init__(self, word):
+        self.word = word
+
+    def line(self, text):
+        if self.word in text:
+            raise _Killed(text)
+
+
+def test_a_stopped_experiment_leaves_the_runs_that_ended_and_goes_on_elsewhere(setup, tmp_path):
+    """Another machine has the results file alone, which says how far they got."""
+    whole = run_contest(contest(), setup, tmp_path / "whole")
+    with pytest.raises(_Killed, match=r"\[3/4\] characters, SGD, lr .*, seed 1"):
+        run_contest(contest(), setup, tmp_path / "here", display=KilledAfter("[3/4]"))
+    left = json.loads((tmp_path / "here" / "smoke" / "tiny.json").read_text())
+    (row,) = left["rows"]
+    assert row["status"] == "partial"
+    assert row["reason"] == "3 of 4 runs have ended: the same command goes on."
+    ran = [(run["contestant"], run["seed"]) for run in row["runs"]]
+    assert ran == [("SGD", 0), ("Adam", 0), ("SGD", 1)]
+    there = tmp_path / "there" / "smoke"
+    there.mkdir(parents=True)
+    (there / "tiny.json").write_text(json.dumps(left))
+    display = Lines()
+    record = run_contest(contest(), setup, tmp_path / "there", display=display)
+    assert [line.split(":")[0] for line in display.lines] == [
+        "3 of 4 runs have ended already",
+        "[4/4] characters, Adam, seed 1",
+    ]
+    assert record["rows"][0]["status"] == "measured"
+    finals = [[run["final"] for run in found["rows"][0]["runs"]] for found in (whole, record)]
+    assert finals[0] == finals[1]
+
+
+def test_a_results_file_of_other_settings_spares_no_run(setup, tmp_path):
+    run_contest(contest(), setup, tmp_path / "a")
+    there = tmp_path / "b" / "smoke"
+    there.mkdir(parents=True)
+    old = json.loads((tmp_path / "a" / "smoke" / "tiny.json").read_text())
+    for run in (*old["rows"][0]["trials"], *old["rows"][0]["runs"]):
+        run["configuration"] = "0" * 16
+    (there / "tiny.json").write_text(json.dumps(old))
+    display = Lines()
+    run_contest(contest(), setup, tmp_path / "b", display=display)
+    assert [line.split("]")[0] for line in display.lines] == [
+        "[1/2", "[2/2", "[1/4", "[2/4", "[3/4", "[4/4",
+    ]  # fmt: skip
 
 
 def test_a_contestant_borrows_the_largest_weights_of_another_one(setup, tmp_path):

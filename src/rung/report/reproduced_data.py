@@ -12,6 +12,11 @@ _NEAR = 1.05
 _PER_OCTAVE = math.log(2)
 
 
+def shown(record: Record) -> list[Record]:
+    """Rows of a results file that have runs, some of them perhaps not all."""
+    return [row for row in record["rows"] if row.get("runs")]
+
+
 def runs_of(row: Record, contestant: str) -> list[Record]:
     """One contestant's runs on a task."""
     return [run for run in row.get("runs", ()) if run["contestant"] == contestant]

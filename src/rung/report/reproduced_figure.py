@@ -6,7 +6,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from rung.report import style
-from rung.report.reproduced_data import best_rate, error_by_rate, finals
+from rung.report.reproduced_data import best_rate, error_by_rate, finals, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,14 +21,16 @@ _COLUMNS = 2
 def draw(record: Record) -> "Figure | None":
     """The figure of a results file; None where nothing was measured, and of energies."""
     makers = {"table": _dots, "rates": _rates, "lines": _lines}
-    rows = [row for row in record["rows"] if row.get("status") == "measured"]
+    rows = shown(record)
     if record["kind"] not in makers or not rows:
         return None
-    columns = min(_COLUMNS, len(rows))
+    # The labels of a table's contestants take the room of a second column.
+    columns = 1 if record["kind"] == "table" else min(_COLUMNS, len(rows))
     lines = -(-len(rows) // columns)
     most = max(len(row["contestants"]) for row in rows)
     height = max(3.0, 0.26 * most) if record["kind"] == "table" else 3.0
-    figure = style.new_figure(4.4 * columns, height * lines + 0.4)
+    width = 7.0 if record["kind"] == "table" else 4.4 * columns
+    figure = style.new_figure(width, height * lines + 0.4)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, row in zip(panels, rows, strict=False):
         panel.set_title(row["title"])

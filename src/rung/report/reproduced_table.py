@@ -10,6 +10,7 @@ from rung.report.reproduced_data import (
     flatness,
     runs_of,
     seeds,
+    shown,
     spread,
 )
 
@@ -24,7 +25,7 @@ def table(record: Record) -> str:
 
 def _contest(record: Record) -> str:
     """A table a task: contestants, ours beside the paper's."""
-    blocks = [_task(row) for row in record["rows"] if row["status"] == "measured"]
+    blocks = [_task(row) for row in shown(record)]
     return "\n".join([*blocks, *_missing(record), _origin(record)])
 
 
@@ -62,7 +63,7 @@ def _bytes(run: Record) -> str:
 
 def _rates(record: Record) -> str:
     """Best learning rate and flatness of every contestant on every task."""
-    rows = [row for row in record["rows"] if row["status"] == "measured"]
+    rows = shown(record)
     labels = [contestant["label"] for contestant in record["rows"][0]["contestants"]]
     lines = [
         "| best lr; octaves of lr within 5 % of the best error | " + " | ".join(labels) + " |",
@@ -72,6 +73,9 @@ def _rates(record: Record) -> str:
         cells = []
         for label in labels:
             errors = error_by_rate(row, label)
+            if not errors:
+                cells.append("")
+                continue
             best, span = best_rate(errors), flatness(errors)
             cells.append("diverged" if best is None else f"{best:g}; {span:.1f}")
         lines.append(f"| {row['title']} | {' | '.join(cells)} |")
@@ -110,9 +114,10 @@ def _notes(row: Record) -> str:
     if trials:
         tuned = f" Learning rates by {len(trials)} trials at seed {trials[0]['seed']}."
     first = row["runs"][0]
+    missing = "" if row["status"] == "measured" else f" Not complete: {row['reason']}"
     return (
-        f"{kind} {', '.join(map(str, many))}.{tuned}{remark} Data: {first['data']}. First run: "
-        f"`{first['command']}`."
+        f"{kind} {', '.join(map(str, many))}.{tuned}{missing}{remark} Data: {first['data']}. "
+        f"First run: `{first['command']}`."
     )
 
 
@@ -120,7 +125,7 @@ def _missing(record: Record) -> list[str]:
     lines = [
         f"- **{row['title']}**: not run. {row['reason']}"
         for row in record["rows"]
-        if row["status"] != "measured"
+        if not row.get("runs")
     ]
     return ["", *lines, ""] if lines else []
 

@@ -1,13 +1,17 @@
 """The results file of an experiment: every run with its command, machine and commit."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rung.reproduce.contest import Contest
 from rung.reproduce.trials import Setup, Trial
+from rung.train.config import Config
 from rung.train.environment import environment
 from rung.train.files import write_json
+from rung.train.fingerprint import fingerprint
 from rung.train.sweep_runs import read_object
 
 FORMAT_VERSION = 1
@@ -39,6 +43,7 @@ def trial_record(trial: Trial, folder: Path) -> Record:
         "time": summary["time"],
         "data": hidden(config["data"], trial),
         "command": hidden(trial.cell.command, trial),
+        "configuration": digest(trial.cell.config),
         "environment": summary["environment"],
     }
 
@@ -46,10 +51,60 @@ def trial_record(trial: Trial, folder: Path) -> Record:
 def hidden(text: str, trial: Trial) -> str:
     """A text without the places of data and runs on this machine, which are nobody's business."""
     config = trial.cell.config
-    borrowed = getattr(config.optimizer_options, "scales_from", None)
-    if borrowed is not None:
+    for borrowed in _borrowed(config).values():
         text = text.replace(borrowed, f"RUNS/{Path(borrowed).name}")
     return text if config.data_dir is None else text.replace(config.data_dir, "DATA")
+
+
+def _borrowed(config: Config) -> dict[str, str]:
+    """Options that name another run's folder."""
+    found = {
+        "scales_from": getattr(config.optimizer_options, "scales_from", None),
+        "classifier": getattr(config.options, "classifier", None),
+    }
+    return {name: folder for name, folder in found.items() if folder}
+
+
+def digest(config: Config) -> str:
+    """Hexadecimal digits that runs share if and only if they are trained alike."""
+    alike = fingerprint(config) | {"epochs": config.epochs}
+    for name in _borrowed(config):
+        del alike[name]
+    text = json.dumps(alike, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recorded_runs(folder: Path) -> dict[tuple[str, str], Record]:
+    """Every run that a results file in a folder quotes, by its command and `digest`.
+
+    Such runs need not be trained again on a machine that doesn't have their folders.
+
+    Raises:
+        ValueError: A results file is damaged.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    for path in sorted(folder.glob("*.json")):
+        for row in read_object(path).get("rows", ()):
+            for run in (*row.get("trials", ()), *row.get("runs", ())):
+                if "configuration" in run:
+                    found[run["command"], run["configuration"]] = run
+    return found
+
+
+def recorded(trial: Trial, runs: Mapping[tuple[str, str], Record]) -> Record | None:
+    """A trial's record among `recorded_runs`, with the labels of today; None: it has to run.
+
+    A run that another one is judged by or borrows from has to have its folder here, so rows with
+    such runs are never taken from a file.
+    """
+    row = trial.row
+    if row.classifier or any(c.scales_from is not None for c in row.contestants):
+        return None
+    key = hidden(trial.cell.command, trial), digest(trial.cell.config)
+    found = runs.get(key)
+    contestant = trial.contestant
+    labels = {"contestant": contestant.label, "group": contestant.group, "place": contestant.place}
+    return None if found is None else found | labels
 
 
 def ended_record(folder: Path) -> str:
@@ -62,7 +117,7 @@ def ended_record(folder: Path) -> str:
 
 
 def earlier_rows(folder: Path, contest: Contest) -> dict[str, Record]:
-    """Measured rows of the results file by name, which a run of other rows keeps.
+    """Rows of the results file that have runs, by name; a run of other rows keeps them.
 
     Raises:
         ValueError: The file is damaged or of a newer Rung.
@@ -76,7 +131,7 @@ def earlier_rows(folder: Path, contest: Contest) -> dict[str, Record]:
             f"{path} has format_version {record['format_version']}; this Rung reads up to "
             f"{FORMAT_VERSION}. Go on with the Rung that wrote it, or a newer one."
         )
-    return {row["row"]: row for row in record["rows"] if row["status"] == "measured"}
+    return {row["row"]: row for row in record["rows"] if row["status"] != "not run"}
 
 
 def write_results(

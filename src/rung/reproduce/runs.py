@@ -1,13 +1,21 @@
 """Running an experiment: what has ended is kept, what was interrupted goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rung.reproduce.contest import Budget, Contest, Row
-from rung.reproduce.records import earlier_rows, ended_record, trial_record, write_results
+from rung.reproduce.records import (
+    earlier_rows,
+    ended_record,
+    recorded,
+    recorded_runs,
+    trial_record,
+    write_results,
+)
 from rung.reproduce.trials import (
     Setup,
     Trial,
@@ -22,6 +30,7 @@ from rung.train.display import Display, Silent
 from rung.train.sweep_runs import ended, run_cells
 
 Record = dict[str, Any]
+Kept = Callable[[list[Record]], None]
 
 
 def run_contest(
@@ -37,7 +46,8 @@ def run_contest(
     """Run an experiment; the same call goes on where the last one stopped.
 
     Runs lie in ``OUT/BUDGET``, where experiments share those that are alike; results in
-    ``OUT/BUDGET/NAME.json``, written after every task.
+    ``OUT/BUDGET/NAME.json``, written after every run. A run that a results file there quotes isn't
+    trained again, so an experiment can go on on another machine, which has the file alone.
 
     Args:
         contest: The experiment.
@@ -60,19 +70,23 @@ def run_contest(
         raise ValueError(f"`jobs` must be an integer at least 1; got {jobs}.")
     folder = Path(out) / setup.budget
     setup = replace(setup, folder=folder)
-    runner = _Runner(folder, jobs, display or Silent())
+    before = earlier_rows(folder, contest)
+    runner = _Runner(folder, jobs, display or Silent(), recorded_runs(folder))
     found = runnable(contest, setup, rows)
     if any(row.classifier for row in found):
         setup = _with_classifier(setup, runner)
-    before = earlier_rows(folder, contest)
     records: dict[str, Record] = {}
     for row in contest.rows:
         reason = why_not(row, setup) or "Not run yet: the same command goes on."
         kept = before.get(row.name, {"status": "not run", "reason": reason})
         records[row.name] = kept | _described(row, setup.budget)
-    for row in found:
-        records[row.name] |= _run_row(contest, row, setup, runner)
+
+    def keep(row: Row, known: Record) -> None:
+        records[row.name] |= known
         write_results(folder, contest, setup, list(records.values()), command)
+
+    for row in found:
+        keep(row, _run_row(contest, row, setup, runner, partial(keep, row)))
     return write_results(folder, contest, setup, list(records.values()), command)
 
 
@@ -93,25 +107,32 @@ def _described(row: Row, budget: Budget) -> Record:
     }
 
 
-def _run_row(contest: Contest, row: Row, setup: Setup, runner: "_Runner") -> Record:
-    """One task: trials of learning rates, then every seed."""
+def _run_row(
+    contest: Contest, row: Row, setup: Setup, runner: "_Runner", keep: Callable[[Record], None]
+) -> Record:
+    """One task: trials of learning rates, then every seed; `keep` gets what there is meanwhile."""
     if contest.kind == "rates":
-        trials = runner.run(grid(row, setup))
-        return {"status": "measured", "reason": "", "trials": [], "runs": trials}
+        every = grid(row, setup)
+        runs = runner.run(every, lambda runs: keep(_unfinished(runs, len(every))))
+        return {"status": "measured", "reason": "", "trials": [], "runs": runs}
     tried = runner.run(tuning(row, setup))
     chosen = best_rates(tried)
     every = finals(row, setup, chosen)
+    known = {"chosen": chosen, "trials": tried}
+
+    def keep_runs(runs: list[Record]) -> None:
+        keep(known | _unfinished(runs, len(every)))
+
     first = [trial for trial in every if trial.contestant.scales_from is None]
     if len(first) < len(every):
-        runner.run(first)
-    runs = runner.run(every)
-    return {
-        "status": "measured",
-        "reason": "",
-        "chosen": chosen,
-        "trials": tried,
-        "runs": runs,
-    }
+        runner.run(first, keep_runs)
+    runs = runner.run(every, keep_runs)
+    return known | {"status": "measured", "reason": "", "runs": runs}
+
+
+def _unfinished(runs: list[Record], count: int) -> Record:
+    reason = f"{len(runs)} of {count} runs have ended: the same command goes on."
+    return {"status": "partial", "reason": reason, "runs": runs}
 
 
 def best_rates(trials: Sequence[Record]) -> dict[str, float]:
@@ -151,15 +172,24 @@ class _Runner:
         folder: Where the run folders lie.
         jobs: Runs at a time.
         display: Receives a line for each run that ends.
+        known: Runs that results files quote, by command and digest.
     """
 
-    def __init__(self, folder: Path, jobs: int, display: Display) -> None:
-        self.folder, self.jobs, self.display = folder, jobs, display
+    def __init__(
+        self, folder: Path, jobs: int, display: Display, known: Mapping[tuple[str, str], Record]
+    ) -> None:
+        self.folder, self.jobs, self.display, self.known = folder, jobs, display, known
 
-    def run(self, trials: Sequence[Trial]) -> list[Record]:
-        """The records of trials, of which those that have ended are not run again."""
-        summaries = {t.cell.name: ended(self.folder / t.cell.name, t.cell.config) for t in trials}
-        waiting = [trial.cell for trial in trials if summaries[trial.cell.name] is None]
+    def run(self, trials: Sequence[Trial], keep: Kept = lambda runs: None) -> list[Record]:
+        """The records of trials, of which those that have ended are not run again.
+
+        Args:
+            trials: In the order of the records.
+            keep: Receives the records that there are, whenever a run has ended.
+        """
+        records = {trial.cell.name: self._ended(trial) for trial in trials}
+        waiting = [trial.cell for trial in trials if records[trial.cell.name] is None]
+        by_name = {trial.cell.name: trial for trial in trials}
         done = len(trials) - len(waiting)
         if done and waiting:
             self.display.line(f"{done} of {len(trials)} runs have ended already")
@@ -167,6 +197,14 @@ class _Runner:
         with closing(run_cells(waiting, self.folder, self.jobs, self.display)) as cells:
             for cell in cells:
                 done += 1
+                records[cell.name] = trial_record(by_name[cell.name], self.folder)
+                keep([record for record in records.values() if record is not None])
                 outcome = ended_record(self.folder / cell.name)
                 self.display.line(f"[{done}/{len(trials)}] {cell.label}: {outcome}")
-        return [trial_record(trial, self.folder) for trial in trials]
+        return [record for record in records.values() if record is not None]
+
+    def _ended(self, trial: Trial) -> Record | None:
+        """A run's record from its folder or from a results file; None: it has to run."""
+        if ended(self.folder / trial.cell.name, trial.cell.config) is not None:
+            return trial_record(trial, self.folder)
+        return recorded(trial, self.known)
