@@ -16,8 +16,8 @@ from rung.formats import get
 from rung.kernels import coded_madam, lmd_lists, madam
 from rung.kernels.cpu import coded_madam_loops, ladder_loops, lns_loops
 
-for bits, in_codes, stochastic in ((8, False, True), (16, True, False)):
-    arguments = coded_arguments(bits, in_codes, "bf16", False, [(5000,)], stochastic=stochastic)
+for bits, system, stochastic in ((8, 0, True), (16, 1, False), (8, 2, True)):
+    arguments = coded_arguments(bits, system, "bf16", False, [(5000,)], stochastic=stochastic)
     assert_same_steps(coded_madam.step, arguments)
 grad = torch.linspace(-1, 1, 5000)
 ours = madam_arguments("bf16", [(5000,)], grads=[grad])
@@ -61,5 +61,5 @@ def test_loaded_loops_are_the_compiled_ones(tmp_path):
         assert run.returncode == 0, run.stderr
         outputs.append(run.stdout.splitlines())
     assert outputs[0][-1] == "[0, 0, 0] loaded"
-    assert outputs[1][-1] == "[2, 1, 1] loaded"
+    assert outputs[1][-1] == "[3, 1, 1] loaded"
     assert outputs[0][:-1] == outputs[1][:-1]

@@ -45,13 +45,13 @@ def float_arguments(moments):
     return step_arguments(weights, moments, bounds, keys, torch.ones(2), numbers, False)
 
 
-def coded_arguments(in_codes, moments):
+def coded_arguments(system, moments):
     keys = [torch.tensor(5), torch.tensor(6)]
-    signs = [codes_of(0), codes_of(0 if in_codes else 3)]
+    signs = [codes_of(0), codes_of(0 if system else 3)]
     numbers = torch.tensor([0.99, 8.0, 0.1], dtype=torch.float64)
     return step_arguments(
         [codes_of(*shape) for shape in SHAPES], moments, signs, keys, torch.ones(2), numbers,
-        torch.tensor([3.0, 4.0], dtype=torch.float64), [8, 8], in_codes, True, False,
+        torch.tensor([3.0, 4.0], dtype=torch.float64), [8, 8], system, True, False,
     )  # fmt: skip
 
 

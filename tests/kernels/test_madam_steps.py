@@ -7,19 +7,20 @@ import torch
 from kernels.moments import MOMENTS, gradients, moments_of, randn
 
 from rung.kernels import coded_madam, finite, inverse_root, madam, moment
+from rung.kernels.coded_madam import LADDER, LNS, SINH
 from rung.kernels.philox import key_from_seed
 
 SHAPES = [(0,), (), (1,), (15,), (16,), (17,), (1000,), (30, 20), (2049,), (4099,)]
 
 
-def coded_arguments(bits, in_codes, kind, packed, shapes, **options):
+def coded_arguments(bits, system, kind, packed, shapes, **options):
     count, generator = len(shapes), torch.Generator().manual_seed(bits)
     dtype = torch.uint8 if bits <= 8 else torch.int16
     top = 2**bits
     codes = [torch.randint(0, top, shape, generator=generator) for shape in shapes]
     codes = [torch.where(c >= 2**15, c - 2**16, c) if bits == 16 else c for c in codes]
     moments, scales = moments_of(kind, shapes, bits)
-    bytes_ = [(c.numel() + 7) // 8 if packed and not in_codes else 0 for c in codes]
+    bytes_ = [(c.numel() + 7) // 8 if packed and system == LADDER else 0 for c in codes]
     signs = [torch.randint(0, 256, (n,), generator=generator).to(torch.uint8) for n in bytes_]
     keys = [torch.tensor(key_from_seed(i, "w")) for i in range(count)]
     grads = options.get("grads") or gradients(shapes)
@@ -27,7 +28,7 @@ def coded_arguments(bits, in_codes, kind, packed, shapes, **options):
     numbers = torch.tensor([0.99, options.get("clip", 8.0), options.get("decay", 0.0)]).double()
     return (
         [c.to(dtype) for c in codes], moments, scales, grads, signs, keys,
-        torch.arange(1.0, count + 1), numbers, rungs, [bits] * count, in_codes,
+        torch.arange(1.0, count + 1), numbers, rungs, [bits] * count, system,
         options.get("stochastic", False), options.get("maximize", False),
     )  # fmt: skip
 
@@ -48,14 +49,15 @@ def assert_same_steps(operation, arguments, exact=3):
             assert torch.equal(left, right)
 
 
-FORMATS = [(b, False) for b in (2, 3, 4, 7, 8, 9, 12, 16)]
-FORMATS += [(b, True) for b in (4, 8, 9, 10, 12, 16)]
+FORMATS = [(b, LADDER) for b in (2, 3, 4, 7, 8, 9, 12, 16)]
+FORMATS += [(b, LNS) for b in (4, 8, 9, 10, 12, 16)]
+FORMATS += [(b, SINH) for b in (2, 3, 4, 7, 8, 9, 12, 16)]
 
 
-@pytest.mark.parametrize(("bits", "in_codes"), FORMATS)
+@pytest.mark.parametrize(("bits", "system"), FORMATS)
 @pytest.mark.parametrize("stochastic", [False, True])
-def test_codes_of_every_format_equal_the_references(bits, in_codes, stochastic):
-    arguments = coded_arguments(bits, in_codes, "bf16", True, SHAPES, stochastic=stochastic)
+def test_codes_of_every_format_equal_the_references(bits, system, stochastic):
+    arguments = coded_arguments(bits, system, "bf16", True, SHAPES, stochastic=stochastic)
     assert_same_steps(coded_madam.step, arguments)
 
 
@@ -73,9 +75,9 @@ def test_codes_of_every_format_equal_the_references(bits, in_codes, stochastic):
     ],
 )
 def test_storages_signs_and_options_equal_the_references(kind, packed, options):
-    for bits, in_codes in ((8, False), (12, False), (16, True)):
+    for bits, system in ((8, LADDER), (12, LADDER), (16, LNS), (8, SINH)):
         assert_same_steps(
-            coded_madam.step, coded_arguments(bits, in_codes, kind, packed, SHAPES, **options)
+            coded_madam.step, coded_arguments(bits, system, kind, packed, SHAPES, **options)
         )
 
 
@@ -86,7 +88,7 @@ def test_other_gradients_and_strides_equal_the_references(dtype):
     grads[0] = grads[0].t().contiguous().t()
     for kind in MOMENTS:
         assert_same_steps(
-            coded_madam.step, coded_arguments(8, False, kind, False, shapes, grads=grads)
+            coded_madam.step, coded_arguments(8, LADDER, kind, False, shapes, grads=grads)
         )
 
 
@@ -97,7 +99,7 @@ def test_large_and_many_tensors_on_threads_equal_the_references(threads):
     try:
         for shapes in ([(300_003,), (7,), (70_001,)], [(n % 40,) for n in range(120)]):
             assert_same_steps(
-                coded_madam.step, coded_arguments(8, False, "bf16", False, shapes, stochastic=True)
+                coded_madam.step, coded_arguments(8, LADDER, "bf16", False, shapes, stochastic=True)
             )
     finally:
         torch.set_num_threads(before)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate, SignedMadam
 from rung.tensor import CodedTensor
 
 
@@ -66,6 +66,11 @@ CASES = [
     Case("lns12-decay", LNSMadam, {"weight_decay": 0.1}, "lns12"),
     Case("lns10", LNSMadam, {"lr": 0.03}, "lns10"),
     Case("lns10-stochastic", LNSMadam, {"rounding": "stochastic"}, "lns10"),
+    Case("signed8", SignedMadam, {"rounding": "nearest"}, "sinh8"),
+    Case("signed8-stochastic", SignedMadam, {}, "sinh8"),
+    Case("signed8-bf16-state", SignedMadam, {"rounding": "nearest", "state": "bf16"}, "sinh8"),
+    Case("signed8-capturable", SignedMadam, {"rounding": "nearest", "capturable": True}, "sinh8"),
+    Case("signed12-decay", SignedMadam, {"rounding": "nearest", "weight_decay": 0.1}, "sinh12"),
     Case("quantized-madam", quantized_madam),
     Case("quantized-madam-capturable", quantized_madam, {"capturable": True}),
     Case("quantized-madam-stochastic", quantized_madam, {"rounding": "stochastic"}),

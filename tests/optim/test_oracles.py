@@ -9,13 +9,14 @@ import torch
 from oracles.bbit_madam_integer import BBitMadamOracle
 from oracles.lns_madam_integer import LNSMadamOracle
 from oracles.madam_float64 import MadamOracle
+from oracles.signed_madam_integer import SignedMadamOracle
 from torch import nn
 
-from rung.formats import Ladder, get
+from rung.formats import Ladder, Sinh, get
 from rung.kernels.ladder import load_codes
 from rung.kernels.lns import exponents, is_negative
 from rung.kernels.moment import decode_log8
-from rung.optim import BBitMadam, LNSMadam, Madam, normalized_gradient
+from rung.optim import BBitMadam, LNSMadam, Madam, SignedMadam, normalized_gradient
 from rung.tensor import CodedTensor
 
 from .cases import randn
@@ -142,6 +143,50 @@ def test_lns_exponents_equal_the_integer_oracle(bits, rounding, shape, weight_de
         assert exponents(parameter.codes, bits).flatten().tolist() == codes
     assert torch.equal(is_negative(parameter.codes, bits), weight < 0)
     assert parameter.codes.dtype == fmt.code_dtype
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 10, 12, 16])
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("shape", [*SHAPES, (0,), (4, 0)])
+@pytest.mark.parametrize(("weight_decay", "clip"), [(0.0, 8.0), (0.5, 1.5)])
+def test_signed_codes_equal_the_integer_oracle(bits, rounding, shape, weight_decay, clip):
+    fmt = Sinh(bits, 0.03)
+    lr = max(0.1, 0.7 * fmt.spacing) if rounding == "nearest" else 0.1
+    parameter = nn.Parameter(CodedTensor.from_float(randn(*shape, seed=1), fmt, 3.0, seed=5))
+    optimizer = SignedMadam(
+        [parameter], lr, clip=clip, rounding=rounding, state="fp32", weight_decay=weight_decay
+    )
+    top = 2 ** (bits - 1) - 1
+    start = (load_codes(parameter.codes) - top).flatten().tolist()
+    options = {"lr": lr, "rounding": rounding, "weight_decay": weight_decay, "clip": clip}
+    options |= {"bits": bits, "spacing": fmt.spacing, "key": int(parameter.key)}
+    expected = oracle_run(
+        SignedMadamOracle, start, [0] * len(start), gradients(shape, 30), **options
+    )
+    seen = set()
+    for grad, rungs in zip(gradients(shape, 30), expected, strict=True):
+        parameter.grad = grad
+        optimizer.step()
+        assert (load_codes(parameter.codes) - top).flatten().tolist() == rungs
+        seen |= {k > 0 for k in rungs}
+    assert parameter.codes.dtype == fmt.code_dtype
+    if parameter.numel() > 6:
+        assert seen == {True, False}
+
+
+def test_a_signed_weight_walks_through_zero():
+    """The point of the ladder: a gradient that wants the other side gets there."""
+    parameter = nn.Parameter(CodedTensor.from_float(torch.tensor([0.5, -0.5]), "sinh8", 1.0))
+    optimizer = SignedMadam([parameter], rounding="nearest")
+    for _ in range(60):
+        parameter.grad = torch.tensor([1.0, -1.0])
+        optimizer.step()
+    assert parameter.detach().decode().sign().tolist() == [-1.0, 1.0]
+    # And the weights went as far as one step per lr = 0.1 takes theta: about three rungs.
+    before = load_codes(parameter.codes).clone()
+    parameter.grad = torch.tensor([1.0, -1.0])
+    optimizer.step()
+    assert (before - load_codes(parameter.codes)).tolist() == [3, -3]
 
 
 CODED = [(BBitMadam, "ladder12", 0.01), (LNSMadam, "lns10", 0.03), (LNSMadam, "lns16", 2**-7)]

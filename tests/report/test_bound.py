@@ -55,6 +55,13 @@ def test_an_additive_optimizer_is_not_judged(make_run):
     assert "does not apply to sgd" in verdict.headline
 
 
+def test_a_step_through_zero_is_not_judged(make_run):
+    verdict = judged(make_run(optimizer="signed-madam", format="sinh8"), lr=1.0, descent_bound=0.01)
+    assert verdict.level == "none"
+    assert "does not apply to signed-madam" in verdict.headline
+    assert "adds to small ones" in verdict.detail
+
+
 def test_no_angle_gives_no_bound(make_run):
     verdict = judged(make_run(), descent_bound=None)
     assert verdict.level == "none"

@@ -1,12 +1,16 @@
 import math
 
 import pytest
+import torch
 
+from rung.formats import Sinh
 from rung.report import curves, memory, numbers, rungs, style, weights
 from rung.report.facts import Part, edge_shares, metric_of, parts_of, rungs_per_bin, whole_model
 from rung.report.run import read_run
+from rung.tensor import CodedTensor
+from rung.train.measure import _rung_histogram
 
-from .run_folders import edit_json
+from .run_folders import edit_json, write_run
 
 
 def test_running_mean_looks_back_and_skips_what_is_missing():
@@ -143,3 +147,29 @@ def test_shortened_names_keep_what_tells_them_apart():
     assert numbers.labels(["a.b", "a.c"], 24) == ["a.b", "a.c"]
     assert numbers.shorten("abcdefghij", 5) == "ab…ij"
     assert all(len(label) <= 8 for label in numbers.labels(["x" * 50, "y" * 50], 8))
+
+
+@pytest.mark.parametrize(("bits", "knee"), [(8, 0.03), (12, 0.03), (4, 0.03), (8, 2.0)])
+def test_a_sinh_ladder_is_drawn_from_minus_to_plus_its_top(bits, knee, tmp_path):
+    fmt = Sinh(bits, knee)
+    parameter = CodedTensor.from_float(torch.linspace(-1, 1, 999), fmt, 1.0)
+    measured = _rung_histogram(parameter)
+    assert sum(measured["counts"]) == 999
+    folder = write_run(tmp_path / "run", format=f"sinh{bits}", optimizer="signed-madam")
+
+    def change(value):
+        for layer in value["layers"]:
+            layer["rungs"] = measured
+
+    edit_json(folder / "diagnostics.json", change)
+    with style.style():
+        figure = rungs.draw(read_run(folder))
+        assert style.to_png(figure)
+    total = figure.axes[0]
+    assert total.get_title("left").endswith(f"{bits}-bit sinh ladder")
+    last = 2 ** (bits - 1) - 1
+    assert total.get_xlim()[0] == -last - 0.5
+    assert abs(total.get_xlim()[1] - last) < 20
+    upper = next(axes for axes in figure.axes if axes.get_xlabel().startswith("size of"))
+    words = [word.get_text() for word in upper.get_xticklabels()]
+    assert (words[0], words[-1], words[len(words) // 2]) == ("-1", "1", "0")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rung.formats import LNS
+from rung.formats import LNS, Ladder, Sinh
 from rung.tensor import CodedTensor
 
 from .weights import KINDS, coded
@@ -100,9 +100,10 @@ def test_codes_changed_before_backward_are_noticed(parameter):
 
 
 def test_a_stale_weight_in_any_graph_is_noticed(parameter):
-    from rung.optim import BBitMadam, LNSMadam
+    from rung.optim import BBitMadam, LNSMadam, SignedMadam
 
-    optimizer = LNSMadam if isinstance(parameter.format, LNS) else BBitMadam
+    moved_by = {LNS: LNSMadam, Ladder: BBitMadam, Sinh: SignedMadam}
+    optimizer = moved_by[type(parameter.format)]
     x = torch.ones(6, 4, requires_grad=True)
     loss = (parameter * x).sum()
     parameter.grad = torch.ones(6, 4)

@@ -18,13 +18,16 @@ def digits(optimizer="adamw"):
     return get_recipe("digits-cnn").configure(optimizer)
 
 
+FORMATS = {"bbit-madam": "ladder8", "signed-madam": "sinh8", "lns-madam": "lns8"}
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_a_configuration_for_every_optimizer(name, optimizer):
     config = RECIPES[name].configure(optimizer)
     assert config.recipe == name
     assert config.optimizer == optimizer
-    assert config.format == {"bbit-madam": "ladder8", "lns-madam": "lns8"}.get(optimizer)
+    assert config.format == FORMATS.get(optimizer)
     assert config.compute_format == ("lns8" if optimizer == "lns-madam" else None)
 
 
@@ -95,6 +98,7 @@ def test_all_other_optimizers_compute_in_a_format_and_refuse_a_ladder(optimizer)
     ("optimizer", "names"),
     [
         ("bbit-madam", (None, "none", "ladder4", "lnsx")),
+        ("signed-madam", ("sinh4", "sinh8+knee0.1")),
         ("lns-madam", ("lns8", "lns6_b4")),
         ("lmd", ("mxfp6_e3m2", "mxfp4", "mxfp4_k16", "mxint8", "bf16", "fp8_e5m2")),
     ],
@@ -105,7 +109,7 @@ def test_a_format_chooses_its_optimizer(optimizer, names):
 
 def test_only_an_lns_can_be_the_format_of_updates():
     for optimizer in OPTIMIZERS:
-        if optimizer in ("bbit-madam", "lmd"):
+        if optimizer in ("bbit-madam", "signed-madam", "lmd"):
             continue
         config = with_settings(digits(optimizer), ["update_format=lns10"])
         assert config.update_format == "lns10"
@@ -328,6 +332,19 @@ def test_a_ladder_of_another_range_is_a_format_of_bbit_madam_only():
         replace(digits(), format="ladder8+range30")
     with pytest.raises(ValueError, match="a range greater than 1"):
         replace(digits("bbit-madam"), format="ladder8+range1")
+
+
+def test_a_sinh_ladder_is_a_format_of_signed_madam_only():
+    assert replace(digits("signed-madam"), format="sinh6").format == "sinh6"
+    assert digits("signed-madam").compute_format is None
+    with pytest.raises(ValueError, match="A sinh ladder stores .*only optimizer 'signed-mad"):
+        replace(digits(), format="sinh8")
+    with pytest.raises(ValueError, match="must name a sinh ladder for .*; got format='ladder8'"):
+        replace(digits("signed-madam"), format="ladder8")
+    with pytest.raises(ValueError, match="must name a sinh ladder .*; got None. Use .*'sinh8'"):
+        replace(digits("signed-madam"), format=None)
+    with pytest.raises(ValueError, match="must name a ladder for .*; got format='sinh8'"):
+        replace(digits("bbit-madam"), format="sinh8")
 
 
 def test_a_moment_a_row_is_for_madam_and_bbit_madam():

@@ -287,7 +287,7 @@ def test_bytes_are_those_of_the_tensors(tiny, tmp_path, optimizer, monkeypatch):
     optimizer_bytes = state_bytes(seen["it"].optimizer)
     assert summary["bytes"]["state"] == optimizer_bytes
     assert summary["parameters"] == sum(p.numel() for p in seen["it"].model.parameters())
-    if optimizer == "bbit-madam":
+    if optimizer in ("bbit-madam", "signed-madam"):
         assert summary["bytes"]["weights"] < 2 * summary["parameters"]
     elif optimizer == "lns-madam":
         assert summary["bytes"]["weights"] < 3 * summary["parameters"]

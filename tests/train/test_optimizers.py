@@ -1,4 +1,5 @@
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from rung import formats
-from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate, SignedMadam
 from rung.tensor import CodedTensor
 from rung.train import get_recipe, with_settings
 from rung.train.config import OPTIMIZERS
@@ -34,7 +35,7 @@ def test_every_optimizer_takes_a_step_on_a_model_with_norms(name):
     network = model()
     made = config(name)
     stored = store_weights(made, network)
-    assert (stored is not None) == (name in ("bbit-madam", "lns-madam"))
+    assert (stored is not None) == (name in ("bbit-madam", "lns-madam", "signed-madam"))
     optimizer = build_optimizer(made, network)
     assert lrs(optimizer)[0] == made.lr
 
@@ -61,6 +62,36 @@ def test_options_reach_the_optimizer():
     bbit = build_optimizer(made, network)
     assert isinstance(bbit, BBitMadam)
     assert (bbit.param_groups[0]["rounding"], bbit.param_groups[0]["clip"]) == ("nearest", 2.0)
+
+
+def test_options_reach_signed_madam():
+    network = model()
+    made = config("signed-madam", "scale_bound=5", "scale_axis=channel", "state=rows", "beta=0.9")
+    assert store_weights(made, network).endswith("(sinh8)")
+    optimizer = build_optimizer(made, network)
+    assert isinstance(optimizer, SignedMadam)
+    group, additive = optimizer.param_groups
+    assert (group["state"], group["beta"], group["rounding"]) == ("rows", 0.9, "stochastic")
+    assert (group["lr"], additive["lr"]) == (0.1, 0.004)
+    weight = next(p for p in group["params"] if p.ndim == 2)
+    assert weight.scale.shape == (weight.shape[0], 1)
+
+
+def test_the_schedule_of_nearest_moves_stays_above_half_a_rung():
+    made = config("signed-madam", "rounding=nearest", format="sinh8", lr=0.1, schedule="cosine")
+    network = model()
+    store_weights(made, network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer = build_optimizer(made, network)
+        schedule = build_schedule(made, optimizer, 10)
+        for _ in range(12):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.ones(parameter.shape)
+            optimizer.step()
+            schedule.step()
+    assert lrs(optimizer)[0] == pytest.approx(0.01654, rel=1e-3)
 
 
 def test_options_reach_lns_madam():

@@ -1,4 +1,4 @@
-"""The steps of weights that live in codes: B-bit Madam on ladders, LNS-Madam on LNS codes.
+"""The steps of weights that live in codes: Madam on ladders, LNS codes and sinh ladders.
 
 Integers come out of floats here, so the floats' arithmetic is part of the definition: each
 operation is one of float32's, in this order, and every implementation gives the same codes. The
@@ -8,7 +8,7 @@ normalised gradient is within 2^-20 of the formula's, see `inverse_root`.
 import torch
 from torch import Tensor
 
-from rung.kernels import fits, inverse_root, ladder, lns, moment
+from rung.kernels import fits, inverse_root, ladder, lns, moment, sinh
 from rung.kernels.dispatch import Operation
 from rung.kernels.madam import Scalar, new_scale, read_moment, write_moment
 from rung.kernels.moment import random_halves
@@ -17,6 +17,8 @@ from rung.kernels.signs import seeded_signs, unpack_signs
 # Elements per slice on the CPU: temporaries of a slice stay in the cache, and no float tensor of
 # the weight's size ever exists.
 _SLICE = 2**17
+# What codes are: magnitudes with signs beside them, exponents under a sign bit, signed rungs.
+LADDER, LNS, SINH = range(3)
 # Rungs that a weight may move in a step; half the longest format's.
 FURTHEST = 2.0**15 - 1
 
@@ -115,6 +117,40 @@ def lns_madam_update(exponent: Tensor, wanted: Tensor, last: int, draws: Tensor 
     return (exponent - whole_rungs(wanted, draws)).clamp(0, last)
 
 
+def signed_madam_update(codes: Tensor, wanted: Tensor, last: int, draws: Tensor | None) -> Tensor:
+    """Move codes of a sinh ladder by whole rungs; the sign of a weight is free.
+
+        k <- clamp(k - round(lr / h * u + pull * k), -K, K),   code = k + K
+
+    Args:
+        codes: k + K, int32 in [0, last], shape (n,).
+        wanted: lr / h * u + pull * k, float32, of `rungs_towards`.
+        last: 2 K = 2^B - 2.
+        draws: As in `whole_rungs`.
+
+    Returns:
+        New codes, int32.
+    """
+    return (codes - whole_rungs(wanted, draws)).clamp(0, last)
+
+
+def rungs_towards(
+    k: Tensor, ratio: Tensor, factor: Scalar, reach: Scalar, decay: Scalar, top: int
+) -> Tensor:
+    """Rungs by which signed weights go down: u * rungs_per_update + pull * k.
+
+    Args:
+        k: Signed rungs, int32.
+        ratio: Gradient times `inverse_root.unscaled` of its moment.
+        factor: As of `moves`, like the next two.
+        reach: Clip, in rungs.
+        decay: Weight decay of the top rung, in rungs; pull is `decay` / `top`.
+        top: K.
+    """
+    one = torch.ones((), device=ratio.device)
+    return rungs_down(one, ratio, factor, reach, k.to(torch.float32) * (decay / top))
+
+
 def reference(
     codes: list[Tensor],
     moments: list[Tensor],
@@ -126,7 +162,7 @@ def reference(
     numbers: Tensor,
     rungs: Tensor,
     bits: list[int],
-    in_codes: bool,
+    system: int,
     stochastic: bool,
     maximize: bool,
 ) -> None:
@@ -143,7 +179,7 @@ def reference(
         numbers: beta, clip, weight decay; float64.
         rungs: Rungs per update of each tensor, float64.
         bits: B of each tensor's format.
-        in_codes: Whether codes are an LNS's, with the sign in them, else a ladder's.
+        system: `LADDER`, `LNS` or `SINH`.
         stochastic: How moves are rounded.
         maximize: Ascend.
     """
@@ -164,10 +200,14 @@ def reference(
             new = next_moment(g, old, numbers)
             draws = random_halves(keys[i], start, g.numel(), time)[1] if stochastic else None
             target = codes[i].view(-1)[part]
-            sign = _signs(target, signs[i], keys[i], start, bits[i], in_codes)
             ratio = g * inverse_root.unscaled(new)
-            wanted = rungs_down(sign, ratio, factor[i], reach[i], decay[i])
-            _move(target, wanted, bits[i], in_codes, draws)
+            if system == SINH:
+                k, top = ladder.load_codes(target), sinh.top_of(bits[i])
+                wanted = rungs_towards(k - top, ratio, factor[i], reach[i], decay[i], top)
+            else:
+                sign = _signs(target, signs[i], keys[i], start, bits[i], system)
+                wanted = rungs_down(sign, ratio, factor[i], reach[i], decay[i])
+            _move(target, wanted, bits[i], system, draws)
             write_moment(stored, new, scale, keys[i], start, time)
         if scale is not None:
             scales[i].copy_(scale)
@@ -180,24 +220,30 @@ def next_moment(grad: Tensor, old: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _signs(
-    codes: Tensor, packed: Tensor, key: Tensor, start: int, bits: int, in_codes: bool
+    codes: Tensor, packed: Tensor, key: Tensor, start: int, bits: int, system: int
 ) -> Tensor:
-    if in_codes:
+    if system == LNS:
         return 1 - 2 * lns.is_negative(codes, bits).to(torch.float32)
     if packed.numel():
         return unpack_signs(packed, start, codes.numel(), torch.float32)
     return seeded_signs(key, start, codes.numel(), torch.float32)
 
 
-def _move(stored: Tensor, wanted: Tensor, bits: int, in_codes: bool, draws: Tensor | None) -> None:
-    if in_codes:
-        last, e = (1 << (bits - 1)) - 1, lns.exponents(stored, bits)
-        moved = lns_madam_update(e, wanted, last, draws)
+def _move(stored: Tensor, wanted: Tensor, bits: int, system: int, draws: Tensor | None) -> None:
+    if system == LNS:
+        e = lns.exponents(stored, bits)
+        moved = lns_madam_update(e, wanted, last_code(bits, LNS), draws)
         # e is in the low bits and stays in its range: the sign above it is not touched.
         stored.copy_(stored + (moved - e).to(stored.dtype))
-    else:
-        last, k = (1 << bits) - 1, ladder.load_codes(stored)
-        stored.copy_(ladder.store_codes(bbit_madam_update(k, wanted, last, draws), bits))
+        return
+    update = bbit_madam_update if system == LADDER else signed_madam_update
+    moved = update(ladder.load_codes(stored), wanted, last_code(bits, system), draws)
+    stored.copy_(ladder.store_codes(moved, bits))
+
+
+def last_code(bits: int, system: int) -> int:
+    """The largest code, or of an LNS the largest exponent."""
+    return {LADDER: (1 << bits) - 1, LNS: (1 << (bits - 1)) - 1, SINH: (1 << bits) - 2}[system]
 
 
 def _serves(
@@ -223,7 +269,7 @@ step = Operation(
     "coded_madam_step",
     "(Tensor(a!)[] codes, Tensor(b!)[] moments, Tensor(c!)[] scales, Tensor[] grads, "
     "Tensor[] signs, Tensor[] keys, Tensor steps, Tensor numbers, Tensor rungs, int[] bits, "
-    "bool in_codes, bool stochastic, bool maximize) -> ()",
+    "int system, bool stochastic, bool maximize) -> ()",
     reference,
     cpu="rung.kernels.cpu.coded_madam:step",
     gpu="rung.kernels.gpu.coded_madam:step",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypedDict, cast
 import torch
 from torch import Tensor
 
-from rung.formats import LNS, name_of
+from rung.formats import LNS, Ladder, Sinh, name_of
 from rung.kernels import coded_madam as kernel
 from rung.kernels.madam import Scalar
 from rung.optim import _additive
@@ -16,10 +16,13 @@ from rung.optim._base import MultiplicativeOptimizer
 from rung.optim._checks import Group, check_choice
 from rung.optim._moment import init_moment
 from rung.optim._moment import scales as moment_scales
-from rung.optim._rows import ROWS, init_rows, step_ladder
+from rung.optim._rows import ROWS, init_rows, step_codes
 from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
+
+_SYSTEMS = {Ladder: kernel.LADDER, LNS: kernel.LNS, Sinh: kernel.SINH}
+_MOVED_BY = {Ladder: "BBitMadam", LNS: "LNSMadam", Sinh: "SignedMadam"}
 
 
 class CodedOptions(TypedDict, total=False):
@@ -45,12 +48,10 @@ class CodedOptimizer(MultiplicativeOptimizer):
     Attributes:
         format_type: Class of the formats that it moves.
         example: Name of such a format, for messages.
-        other: The optimizer of the other coded formats, for messages.
     """
 
     format_type: ClassVar[type]
     example: ClassVar[str]
-    other: ClassVar[str]
 
     def __init__(
         self,
@@ -124,8 +125,8 @@ class CodedOptimizer(MultiplicativeOptimizer):
         if not isinstance(param.format, self.format_type):
             raise ValueError(
                 f"{name} must be stored as a {self.format_type.__name__} to be moved by {own}; got "
-                f"{name_of(param.format)}. Use rung.optim.{self.other}, or store the model as "
-                f"'{self.example}'."
+                f"{name_of(param.format)}. Use rung.optim.{_MOVED_BY[type(param.format)]}, or "
+                f"store the model as '{self.example}'."
             )
         state = self.state[param]
         device = param.device if group["capturable"] else None
@@ -157,7 +158,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         if work.group["state"] == ROWS:
             formats = [cast(CodedTensor, param).format for param in params]
             rungs = [self._rungs_per_update(fmt, work.group["lr"]) for fmt in formats]
-            step_ladder(work, finite, rungs)
+            step_codes(work, finite, rungs)
             torch.autograd.graph.increment_version(params)
             return
         kinds = [p.device for p in params] if one_call else list(range(len(params)))
@@ -185,7 +186,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
                 numbers(group["beta"], group["clip"], group["weight_decay"]),
                 numbers(*(self._rungs_per_update(fmt, group["lr"]) for fmt in formats)),
                 [fmt.bits for fmt in formats],
-                self.format_type is LNS,
+                _SYSTEMS[self.format_type],
                 group["rounding"] == "stochastic",
                 group["maximize"],
             )

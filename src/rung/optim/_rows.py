@@ -5,8 +5,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from rung.formats import Sinh
 from rung.kernels import ladder
-from rung.kernels.coded_madam import FURTHEST, bbit_madam_update
+from rung.kernels.coded_madam import FURTHEST, bbit_madam_update, signed_madam_update
 from rung.kernels.madam import Scalar, bias_correction
 from rung.kernels.moment import random_halves
 from rung.optim._checks import Group
@@ -38,24 +39,36 @@ def step_floats(work: Work, finite: Tensor | None) -> None:
         write_weight(param, moved.clamp(-bound, bound), lr, finite)
 
 
-def step_ladder(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
-    """B-bit Madam's step; `rungs` are those that an update of 1 moves each parameter by."""
+def step_codes(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
+    """B-bit and signed Madam's step; `rungs` are those that an update of 1 moves each weight by."""
     group, params, grads, states = work
     for param, grad, state, factor in zip(params, grads, states, rungs, strict=True):
         coded = cast(CodedTensor, param)
         with undone_unless(finite, [coded.codes, state["row_avg_sq"]]):
             update = _normalized(param, grad, state, group, finite)
-            sign = coded.decode().sign()
-            wanted = (sign * update + group["weight_decay"]) * factor
-            wanted = wanted.clamp(-FURTHEST, FURTHEST).to(torch.float32).reshape(-1)
             draws = None
             if group["rounding"] == "stochastic":
                 time = state["step"].to(torch.int64)
-                draws = random_halves(coded.key, 0, wanted.numel(), time)[1]
-            old = ladder.load_codes(coded.codes).reshape(-1)
-            new = bbit_madam_update(old, wanted, coded.format.levels - 1, draws)
+                draws = random_halves(coded.key, 0, update.numel(), time)[1]
+            new = _moved(coded, update, factor, group["weight_decay"], draws)
             stored = ladder.store_codes(new, coded.format.bits)
             coded.codes.copy_(stored.reshape(coded.codes.shape))
+
+
+def _moved(
+    coded: CodedTensor, update: Tensor, factor: Scalar, decay: float, draws: Tensor | None
+) -> Tensor:
+    """New codes, int32 and flat."""
+    fmt, old = coded.format, ladder.load_codes(coded.codes).reshape(-1)
+    if isinstance(fmt, Sinh):
+        top = fmt.levels // 2
+        pull = (old - top).reshape(update.shape) * (decay / top)
+        wanted, move, last = update + pull, signed_madam_update, 2 * top
+    else:
+        wanted = coded.decode().sign() * update + decay
+        move, last = bbit_madam_update, fmt.levels - 1
+    wanted = (wanted * factor).clamp(-FURTHEST, FURTHEST).to(torch.float32).reshape(-1)
+    return move(old, wanted, last, draws)
 
 
 def _normalized(

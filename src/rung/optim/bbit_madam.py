@@ -67,7 +67,6 @@ class BBitMadam(CodedOptimizer):
     storages = (*MOMENTS, ROWS)
     format_type = Ladder
     example = "ladder8"
-    other = "LNSMadam"
 
     def __init__(
         self,

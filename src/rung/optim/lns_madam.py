@@ -65,7 +65,6 @@ class LNSMadam(CodedOptimizer):
     algorithm = "lns_madam"
     format_type = LNS
     example = "lns16"
-    other = "BBitMadam"
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rung.report import numbers
-from rung.report.facts import in_nats, in_octaves, is_difference, is_multiplicative
+from rung.report.facts import FREE, in_nats, in_octaves, is_difference, is_multiplicative
 from rung.report.run import Run
 
 
@@ -38,11 +38,11 @@ def judge(run: Run) -> Verdict | None:
         )
     shown = f"the Theorem 1 bound of {numbers.rate(bound)}"
     if not is_multiplicative(run):
-        does = (
-            "multiplies two parts of each, whose difference may change by any factor"
-            if is_difference(run)
-            else "adds to them"
-        )
+        does = "adds to them"
+        if is_difference(run):
+            does = "multiplies two parts of each, whose difference may change by any factor"
+        elif run.config["optimizer"] == FREE:
+            does = "adds to small ones, whose size may change by any factor"
         return Verdict(
             "none",
             f"Theorem 1 does not apply to {run.config['optimizer']}.",

@@ -11,7 +11,10 @@ ADAMW_BYTES = 12.0
 """Bytes per weight of AdamW in float32: the weight and two moments, 4 bytes each."""
 
 MULTIPLICATIVE = "madam"
-"""Part of the name of every optimizer whose step multiplies the weights."""
+"""Part of the name of every optimizer whose step multiplies the weights, but of `FREE`."""
+
+FREE = "signed-madam"
+"""Multiplies large weights and adds to small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,8 @@ def whole_model(run: Run) -> Part | None:
 
 def is_multiplicative(run: Run) -> bool:
     """Whether the run's optimizer multiplies its weights, as Theorem 1 assumes."""
-    return MULTIPLICATIVE in run.config["optimizer"].lower()
+    name = run.config["optimizer"].lower()
+    return MULTIPLICATIVE in name and name != FREE
 
 
 def is_difference(run: Run) -> bool:
@@ -163,14 +167,18 @@ def edge_shares(rungs: dict[str, Any] | None) -> tuple[float, float] | None:
 
 def rungs_per_bin(rungs: dict[str, Any]) -> int:
     """Rungs that share one bin: 1 up to 8 bits, more where the histogram was binned."""
-    return max(1, levels_of(rungs) // max(1, len(rungs["counts"])))
+    return max(1, -(-levels_of(rungs) // max(1, len(rungs["counts"]))))
 
 
 def levels_of(rungs: dict[str, Any]) -> int:
-    """Different sizes that a weight can have: 2^B on a ladder, 2^(B-1) in an LNS."""
+    """Different sizes that a weight can have: 2^B on a ladder, 2^(B-1) in an LNS.
+
+    On a sinh ladder different values: 2^B - 1.
+    """
     return int(rungs.get("levels", 2 ** rungs["bits"]))
 
 
 def system_of(rungs: dict[str, Any]) -> str:
-    """``8-bit ladder`` or ``16-bit LNS``."""
-    return f"{rungs['bits']}-bit {'LNS' if rungs.get('system') == 'lns' else 'ladder'}"
+    """``8-bit ladder``, ``16-bit LNS`` or ``8-bit sinh ladder``."""
+    words = {"lns": "LNS", "sinh": "sinh ladder"}
+    return f"{rungs['bits']}-bit {words.get(rungs.get('system', ''), 'ladder')}"

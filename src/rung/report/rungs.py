@@ -61,8 +61,8 @@ def sum_by_ladder(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _draw_total(axes: "Axes", total: dict[str, Any]) -> None:
     plural = "s" if total["layers"] > 1 else ""
-    is_lns = total.get("system") == "lns"
-    where = "codes of the" if is_lns else "the"
+    system = total.get("system")
+    where = "codes of the" if system == "lns" else "the"
     axes.set_title(
         f"All {compact_total(total)} weights of {total['layers']} layer{plural} on "
         f"{where} {system_of(total)}",
@@ -72,9 +72,14 @@ def _draw_total(axes: "Axes", total: dict[str, Any]) -> None:
     width = rungs_per_bin(total)
     per = "rung" if width == 1 else f"{width} rungs"
     axes.set_ylabel(f"weights per {per} (%)")
-    top = "the largest code" if is_lns else "the top of the ladder"
+    if system == "sinh":
+        axes.set_xlabel("rung k (0 is zero, the ends are the largest weights of either sign)")
+        _label_edges(axes, total, ("lowest", "highest"))
+        _add_signed_axis(axes, total)
+        return
+    top = "the largest code" if system == "lns" else "the top of the ladder"
     axes.set_xlabel(f"rung k (0 is {top}: the largest weights)")
-    _label_edges(axes, total)
+    _label_edges(axes, total, ("top", "bottom"))
     _add_size_axis(axes, total)
 
 
@@ -87,12 +92,14 @@ def _draw_layer(axes: "Axes", layer: dict[str, Any], title: str) -> None:
     _draw_histogram(axes, layer["rungs"])
     style.bare(axes)
     axes.set_title(title, fontsize=8, fontweight="normal", pad=3)
-    axes.set_xticks([0, levels_of(layer["rungs"]) - 1])
+    first = _first_rung(layer["rungs"])
+    axes.set_xticks([first, first + levels_of(layer["rungs"]) - 1])
     axes.tick_params(labelsize=7.5, length=2, pad=2)
     shares = edge_shares(layer["rungs"])
+    ends = ("lowest", "highest") if first else ("top", "bottom")
     if shares:
         axes.annotate(
-            f"top {numbers.percent(shares[0])}\nbottom {numbers.percent(shares[1])}",
+            f"{ends[0]} {numbers.percent(shares[0])}\n{ends[1]} {numbers.percent(shares[1])}",
             (0.985, 0.98),
             xycoords="axes fraction",
             ha="right",
@@ -102,14 +109,19 @@ def _draw_layer(axes: "Axes", layer: dict[str, Any], title: str) -> None:
         )
 
 
+def _first_rung(rungs: dict[str, Any]) -> int:
+    """K of the first bin: 0, or on a sinh ladder -K."""
+    return -(levels_of(rungs) // 2) if rungs.get("system") == "sinh" else 0
+
+
 def _draw_histogram(axes: "Axes", rungs: dict[str, Any]) -> None:
     counts, width = rungs["counts"], rungs_per_bin(rungs)
     shares = [100 * count / sum(counts) for count in counts]
-    edges = [index * width - 0.5 for index in range(len(counts) + 1)]
+    edges = [_first_rung(rungs) + index * width - 0.5 for index in range(len(counts) + 1)]
     axes.stairs(shares, edges, fill=True, color=style.BLUE, alpha=0.85, linewidth=0)
     last = len(counts) - 1
     # One rung of 256 would be a hair line: the two ends are drawn at a width that shows.
-    thickness = max(width, edges[-1] / 90)
+    thickness = max(width, (edges[-1] - edges[0]) / 90)
     for share, left in ((shares[0], edges[0]), (shares[last], edges[-1] - thickness)):
         axes.bar(left, share, width=thickness, align="edge", color=style.ORANGE)
     axes.set_xlim(edges[0], edges[-1])
@@ -123,12 +135,12 @@ def _ceiling(shares: list[float]) -> float:
     return 1.18 * (highest if inner == 0 or highest < 2.5 * inner else 1.4 * inner)
 
 
-def _label_edges(axes: "Axes", total: dict[str, Any]) -> None:
+def _label_edges(axes: "Axes", total: dict[str, Any], ends: tuple[str, str]) -> None:
     shares = edge_shares(total)
     width = rungs_per_bin(total)
     what = "rung" if width == 1 else f"{width} rungs"
     for share, side, place in zip(
-        shares or (), ("top", "bottom"), ((0.015, "left"), (0.985, "right")), strict=bool(shares)
+        shares or (), ends, ((0.015, "left"), (0.985, "right")), strict=bool(shares)
     ):
         beyond = " ↑" if 100 * share > axes.get_ylim()[1] else ""
         axes.annotate(
@@ -145,12 +157,9 @@ def _label_edges(axes: "Axes", total: dict[str, Any]) -> None:
 
 def _add_size_axis(axes: "Axes", total: dict[str, Any]) -> None:
     """Size of a weight on each rung, exp(-k eta0) of the top rung, on the upper side."""
-    upper = axes.twiny()
-    upper.grid(False)
-    upper.set_xlim(axes.get_xlim())
     spacing, levels = total["base_precision"], levels_of(total)
     if spacing <= 0:
-        upper.set_xticks([])
+        _upper_axis(axes, [], [])
         return
     reach = spacing * (levels - 1)
     # Halves, or tenths where a ladder spans many decades.
@@ -158,7 +167,26 @@ def _add_size_axis(axes: "Axes", total: dict[str, Any]) -> None:
     powers = range(int(reach / -math.log(ratio) + 1e-9) + 1)
     step = max(1, math.ceil(len(powers) / 10))
     ticks = [-math.log(ratio) * power / spacing for power in powers[::step]]
-    upper.set_xticks(ticks, [f"{ratio**power:.3g}" for power in powers[::step]])
+    _upper_axis(axes, ticks, [f"{ratio**power:.3g}" for power in powers[::step]])
+
+
+def _add_signed_axis(axes: "Axes", total: dict[str, Any]) -> None:
+    """Value of a weight on each rung, knee sinh(k h) of the top rung, on the upper side."""
+    knee, spacing = total["knee"], total["base_precision"]
+    sizes = [1.0, 0.1, 0.01] if knee < 0.5 else [1.0, 0.5]
+    sizes = [size for size in sizes if size > knee * spacing * levels_of(total) / 40]
+    values = [*(-size for size in sizes), 0.0, *reversed(sizes)]
+    ticks = [math.asinh(value / knee) / spacing for value in values]
+    _upper_axis(axes, ticks, [f"{value:g}" for value in values])
+
+
+def _upper_axis(axes: "Axes", ticks: list[float], words: list[str]) -> None:
+    upper = axes.twiny()
+    upper.grid(False)
+    upper.set_xlim(axes.get_xlim())
+    upper.set_xticks(ticks, words)
+    if not ticks:
+        return
     upper.tick_params(length=2, labelsize=8, labelcolor=style.MUTED)
     upper.spines["top"].set_visible(True)
     upper.set_xlabel("size of a weight as a part of the top rung", fontsize=8, color=style.MUTED)

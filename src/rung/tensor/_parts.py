@@ -1,7 +1,8 @@
 """What a weight's parts mean in each kind of format: the one place that tells the kinds apart.
 
 A ladder's codes are magnitudes; its signs are beside them, one bit each, or made again from the
-key. An LNS's codes hold the sign in their top bit, so its part ``signs`` is always empty.
+key. An LNS's codes hold the sign in their top bit, and a sinh ladder's are signed themselves, so
+their part ``signs`` is always empty.
 """
 
 import dataclasses
@@ -11,35 +12,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.formats import LNS, Ladder, get, name_of
+from rung.formats import LNS, Ladder, Sinh, get, name_of
 from rung.formats._ladder_rows import decode as decode_plain
 from rung.formats.scaling import power_of_two_above, require_broadcast
-from rung.kernels import ladder, lns
+from rung.kernels import ladder, lns, sinh
 from rung.kernels.philox import PURPOSE_SIGN, random_bytes
 from rung.kernels.signs import seeded_signs, unpack_signs
 
-StoredFormat = Ladder | LNS
-_KINDS: dict[str, type[StoredFormat]] = {"ladder": Ladder, "lns": LNS}
+StoredFormat = Ladder | LNS | Sinh
+_KINDS: dict[str, type[StoredFormat]] = {"ladder": Ladder, "lns": LNS, "sinh": Sinh}
 
 
 def storable(fmt: StoredFormat | str) -> StoredFormat:
     """The format of a name, if weights can live in its codes.
 
     Raises:
-        ValueError: Unknown name; a format with a zero.
-        TypeError: Neither a name nor a `Ladder` or `LNS`.
+        ValueError: Unknown name; an LNS with a zero.
+        TypeError: Neither a name nor a `Ladder`, `LNS` or `Sinh`.
     """
     found = get(fmt)
-    if not isinstance(found, Ladder | LNS):
+    if not isinstance(found, Ladder | LNS | Sinh):
         raise TypeError(
-            f"Weights live in the codes of a Ladder or an LNS; got {found!r}. Give one of these."
+            f"Weights live in the codes of a Ladder, an LNS or a Sinh; got {found!r}. Give one of "
+            "these."
         )
     if isinstance(found, LNS) and found.zero:
         raise ValueError(
-            "A format that weights live in must have no zero, because no multiplicative step "
+            "An LNS that weights live in must have no zero, because no multiplicative step "
             f"leaves it; got {found!r}. Take it with zero=False and underflow='saturate'."
         )
     return found
+
+
+def holds_signs(fmt: StoredFormat) -> bool:
+    """Whether codes of a format have their sign in them."""
+    return not isinstance(fmt, Ladder)
+
+
+def default_bound(fmt: StoredFormat) -> float:
+    """W_max of fresh weights in multiples of their RMS; see docs/sinh.md on the sinh ladder's."""
+    return 20.0 if isinstance(fmt, Sinh) else 3.0
 
 
 def resolve_signs(fmt: StoredFormat, signs: str | None) -> str:
@@ -49,10 +61,10 @@ def resolve_signs(fmt: StoredFormat, signs: str | None) -> str:
         ValueError: Unknown `signs`; seeded signs for codes that hold the sign.
     """
     if signs is None:
-        return "packed" if isinstance(fmt, LNS) else "seed"
+        return "packed" if holds_signs(fmt) else "seed"
     if signs not in ("seed", "packed"):
         raise ValueError(f"`signs` must be 'seed' or 'packed'; got {signs!r}.")
-    if signs == "seed" and isinstance(fmt, LNS):
+    if signs == "seed" and holds_signs(fmt):
         raise ValueError(
             "`signs='seed'` is for ladders, whose signs are apart from the codes; got "
             f"{name_of(fmt)}, whose codes hold the sign. Leave `signs` out."
@@ -83,7 +95,7 @@ def decode_parts(
     fmt: StoredFormat, codes: Tensor, scale: Tensor, signs: Tensor, key: Tensor
 ) -> Tensor:
     """Signed values: the codes' shape, the scale's dtype."""
-    if isinstance(fmt, LNS):
+    if not isinstance(fmt, Ladder):
         return fmt.decode_codes(codes, scale)
     stored = random_signs(key, codes.numel()) if is_seeded(fmt, codes, signs) else signs
     values = decode_plain(fmt, codes, scale, stored)
@@ -108,23 +120,29 @@ def sign_slice(
     count: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Signs (+1 or -1) of `count` weights from flat index `start`; shape (count,)."""
-    if isinstance(fmt, LNS):
-        negative = lns.is_negative(codes.reshape(-1)[start : start + count], fmt.bits)
+    """Signs (+1 or -1; +1 of a zero) of `count` weights from flat index `start`; (count,)."""
+    if holds_signs(fmt):
+        negative = _are_negative(fmt, codes.reshape(-1)[start : start + count])
         return 1 - 2 * negative.to(dtype)
     if is_seeded(fmt, codes, signs):
         return seeded_signs(key, start, count, dtype)
     return unpack_signs(signs, start, count, dtype)
 
 
+def _are_negative(fmt: StoredFormat, codes: Tensor) -> Tensor:
+    if isinstance(fmt, LNS):
+        return lns.is_negative(codes, fmt.bits)
+    return ladder.load_codes(codes) < sinh.top_of(fmt.bits)
+
+
 def is_seeded(fmt: StoredFormat, codes: Tensor, signs: Tensor) -> bool:
     """Whether the signs come from the key rather than from stored bits."""
-    return not isinstance(fmt, LNS) and signs.numel() == 0 < codes.numel()
+    return not holds_signs(fmt) and signs.numel() == 0 < codes.numel()
 
 
 def describe_signs(fmt: StoredFormat, codes: Tensor, signs: Tensor) -> str:
     """Where a weight's signs are, in a word or two."""
-    if isinstance(fmt, LNS):
+    if holds_signs(fmt):
         return "codes"
     return "seed" if is_seeded(fmt, codes, signs) else "packed"
 
@@ -137,6 +155,11 @@ def uniform_codes(fmt: StoredFormat, codes: Tensor, draws: Tensor) -> Tensor:
         codes: Stored codes.
         draws: Uniform in [0, 1), one for each code in flat order.
     """
+    if isinstance(fmt, Sinh):
+        last = sinh.top_of(fmt.bits)
+        sizes = (draws * (last + 1)).to(torch.int32).reshape(codes.shape)
+        moved = torch.where(_are_negative(fmt, codes), last - sizes, last + sizes)
+        return ladder.store_codes(moved, fmt.bits)
     drawn = (draws * fmt.levels).to(torch.int32).reshape(codes.shape)
     if isinstance(fmt, LNS):
         return lns.join(drawn, lns.is_negative(codes, fmt.bits), fmt.bits)
@@ -184,7 +207,7 @@ def require_fit(fmt: StoredFormat, codes: Tensor, scale: Tensor, signs: Tensor) 
     """
     count, name = codes.numel(), name_of(fmt)
     packed = (count + 7) // 8
-    if isinstance(fmt, LNS) and signs.numel():
+    if holds_signs(fmt) and signs.numel():
         raise ValueError(
             f"The codes of {name} hold the signs, so the part 'signs' must be empty; got "
             f"{signs.numel()} bytes. Take parts and meta from the same tensor."

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.formats import LNS
+from rung.formats import LNS, Sinh
 from rung.kernels import linear as kernel
 from rung.tensor.coded import CodedTensor
 
@@ -31,6 +31,7 @@ def serves(input: Any, weight: Any, bias: Any = None) -> bool:
         and x.dtype in _DTYPES
         and weight.numel() >= SMALLEST
         and 0 < rows <= kernel.LARGEST_BATCH
+        and not isinstance(weight.format, Sinh)  # decoded as a whole
         and kernel.fits(weight.codes, weight.scale)
         and not torch.is_autocast_enabled("cpu")
         and not torch.autograd.forward_ad._current_level >= 0
@@ -59,6 +60,8 @@ def _fits(bias: Any, x: Tensor, weight: CodedTensor) -> bool:
 
 def _parts(weight: CodedTensor) -> tuple[Any, ...]:
     fmt = weight.format
+    if isinstance(fmt, Sinh):
+        raise AssertionError("`serves` has refused it")
     if isinstance(fmt, LNS):
         code = kernel.Code(fmt.bits, fmt.base_factor, 0.0)
     else:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rung.formats import name_of
 from rung.kernels.dispatch import used_once
 from rung.tensor._encode import Options, encode
-from rung.tensor._parts import StoredFormat, resolve_signs, storable
+from rung.tensor._parts import StoredFormat, default_bound, resolve_signs, storable
 from rung.tensor.coded import CodedTensor, stored_bytes
 from rung.tensor.roles import Role, roles
 
@@ -73,7 +73,7 @@ def store_weights_(
     format: str | StoredFormat = "ladder8",
     *,
     init: str = "round",
-    scale_bound: float = 3.0,
+    scale_bound: float | None = None,
     signs: str | None = None,
     seed: int = 0,
     axis: int | None = None,
@@ -89,15 +89,16 @@ def store_weights_(
 
     Args:
         model: Any module; build optimizers after this call.
-        format: A `Ladder`, an `LNS` without a zero, or a name such as ``"lns16"``.
+        format: A `Ladder`, an `LNS` without a zero, a `Sinh`, or a name such as ``"lns16"``.
         init: ``"round"`` takes the codes nearest to the existing magnitudes; ``"uniform"`` draws
             magnitudes uniformly over the codes, as the paper did.
         scale_bound: sigma*/sigma of the paper, > 0: 1, 2 or 3 for weights fresh from their
             initialisation; trained ones reach further (look at their largest over their RMS).
+            None: 3, and 20 for a `Sinh`, whose rungs near zero don't thin out as its scale grows.
         signs: For ladders, ``"seed"`` (the default) redraws every sign from the seed and stores
             none: for weights fresh from their initialisation, which are symmetric. ``"packed"``
-            keeps the signs at one bit a weight: for weights that were trained. An LNS keeps its
-            signs in the codes, so leave `signs` out or say ``"packed"``.
+            keeps the signs at one bit a weight: for weights that were trained. An LNS and a
+            `Sinh` keep their signs in the codes, so leave `signs` out or say ``"packed"``.
         seed: For seeded signs and uniform codes.
         axis: None for one scale per tensor; 0 for one per output channel.
         skip: Names of parameters to leave in floating point.
@@ -131,7 +132,7 @@ def store_weights_(
     options = Options(
         fmt,
         init,
-        scale_bound,
+        default_bound(fmt) if scale_bound is None else scale_bound,
         resolve_signs(fmt, signs),
         seed,
         axis,

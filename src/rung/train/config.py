@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from rung import formats
-from rung.formats import LNS, Ladder
+from rung.formats import LNS, Ladder, Sinh
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
 from rung.train.layers import LayerOptions, require_compute_format
 from rung.train.optimizer_options import (
@@ -16,6 +16,7 @@ from rung.train.optimizer_options import (
     MadamOptions,
     OptimizerOptions,
     SGDOptions,
+    SignedMadamOptions,
 )
 from rung.train.recipe_options import RecipeOptions
 
@@ -33,6 +34,7 @@ OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "bbit-madam": BBitMadamOptions,
     "lns-madam": LNSMadamOptions,
     "lmd": LMDOptions,
+    "signed-madam": SignedMadamOptions,
 }
 """Names for ``--optimizer`` and the class of their options."""
 
@@ -41,6 +43,14 @@ DEFAULT_OPTIMIZER = "bbit-madam"
 
 DEFAULT_FORMAT = "ladder8"
 """How B-bit Madam stores weights when nothing is said."""
+
+DEFAULT_SINH = "sinh8"
+"""How signed Madam stores weights when nothing is said."""
+
+STORES: dict[str, type[Ladder | Sinh]] = {"bbit-madam": Ladder, "signed-madam": Sinh}
+"""Optimizers whose `format` is what the weights live in, and the kind that each moves."""
+
+_WORDS: dict[type[Ladder | Sinh], str] = {Ladder: "ladder", Sinh: "sinh ladder"}
 
 DEFAULT_LNS = "lns8"
 """What layers compute in with LNS-Madam when nothing is said."""
@@ -51,8 +61,9 @@ _OWNERS = ("options", "optimizer_options", "layers")
 def default_optimizer(format: str | None) -> str:
     """What trains when only a format is given.
 
-    `DEFAULT_OPTIMIZER` for a ladder or none, LNS-Madam for an LNS, LMD for a float or microscaling
-    format. A name that no format has is left to `Config`, which refuses it.
+    `DEFAULT_OPTIMIZER` for a ladder or none, signed Madam for a sinh ladder, LNS-Madam for an LNS,
+    LMD for a float or microscaling format. A name that no format has is left to `Config`, which
+    refuses it.
     """
     if format is None or format == "none":
         return DEFAULT_OPTIMIZER
@@ -60,8 +71,9 @@ def default_optimizer(format: str | None) -> str:
         found = formats.get(format)
     except ValueError:
         return DEFAULT_OPTIMIZER
-    if isinstance(found, Ladder):
-        return DEFAULT_OPTIMIZER
+    for optimizer, kind in STORES.items():
+        if isinstance(found, kind):
+            return optimizer
     return "lns-madam" if isinstance(found, LNS) else "lmd"
 
 
@@ -84,17 +96,17 @@ class Config:
     """Options of the recipe, of the class that its function uses."""
     lr: Positive | None
     """Learning rate of the weights; for Madam the typical change of ln|W| per step, for LNS-Madam
-    of log2|W|, for LMD of ln m of both medians. None, with LMD only: what LMD takes for the run's
-    number of steps; a resumed run keeps what it began with."""
+    of log2|W|, for LMD of ln m of both medians, for signed Madam of theta. None, with LMD only:
+    what LMD takes for the run's number of steps; a resumed run keeps what it began with."""
     epochs: Count
     """Passes over the training data."""
     schedule: Schedule
     """plateau: tenth of lr when the loss stalls; cosine or linear: down at the end, after a warm-up
     if the recipe's options have one; constant."""
     format: str | None = None
-    """With B-bit Madam the ladder that the weights live in. With every other optimizer the format
-    in which all layers compute, or None for float32: an LNS forward and backward, a float or
-    microscaling (MX) format forward only unless `layers` says more."""
+    """With B-bit and signed Madam the ladder that the weights live in. With every other optimizer
+    the format in which all layers compute, or None for float32: an LNS forward and backward, a
+    float or microscaling (MX) format forward only unless `layers` says more."""
     layers: LayerOptions = LayerOptions()
     """How the format that the layers compute in is spread over them."""
     seed: _Seed = 0
@@ -151,7 +163,7 @@ class Config:
     @property
     def compute_format(self) -> str | None:
         """Name of the format in which the layers compute; None for float32."""
-        return None if self.optimizer == "bbit-madam" else self.format
+        return None if self.optimizer in STORES else self.format
 
     @property
     def update_format(self) -> str | None:
@@ -160,27 +172,30 @@ class Config:
 
 
 def _check_format(optimizer: str, name: str | None) -> None:
-    stores = optimizer == "bbit-madam"
+    kind = STORES.get(optimizer)
     if name is None:
-        if stores:
+        if kind is not None:
+            default = DEFAULT_FORMAT if kind is Ladder else DEFAULT_SINH
             raise ValueError(
-                "`format` must name a ladder for optimizer 'bbit-madam'; got None. "
-                f"Use format={DEFAULT_FORMAT!r}."
+                f"`format` must name a {_WORDS[kind]} for optimizer {optimizer!r}; got None. "
+                f"Use format={default!r}."
             )
         return
     found = formats.get(name)
-    if stores and not isinstance(found, Ladder):
+    if kind is not None and not isinstance(found, kind):
         raise ValueError(
-            "`format` must name a ladder for optimizer 'bbit-madam', whose weights live on it; got "
-            f"format={name!r}. To compute in it use --optimizer lns-madam, lmd or any other one."
+            f"`format` must name a {_WORDS[kind]} for optimizer {optimizer!r}, whose weights live "
+            f"on it; got format={name!r}. To compute in it use --optimizer lns-madam, lmd or any "
+            "other one."
         )
-    if not stores and isinstance(found, Ladder):
-        raise ValueError(
-            f"A ladder stores weights in codes, which only optimizer 'bbit-madam' trains; got "
-            f"format={name!r} with optimizer={optimizer!r}. Use 'bbit-madam', or let the layers "
-            f"compute in an LNS such as format={DEFAULT_LNS!r}, or in an MX format."
-        )
-    if not stores:
+    for other, stored in STORES.items():
+        if kind is None and isinstance(found, stored):
+            raise ValueError(
+                f"A {_WORDS[stored]} stores weights in codes, which only optimizer {other!r} "
+                f"trains; got format={name!r} with optimizer={optimizer!r}. Use {other!r}, or let "
+                f"the layers compute in an LNS such as format={DEFAULT_LNS!r}, or in an MX format."
+            )
+    if kind is None:
         require_compute_format("format", name)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rung.formats import LNS, name_of
+from rung.formats import LNS, Sinh, name_of
 from rung.kernels.ladder import load_codes
 from rung.kernels.lns import exponents
 from rung.optim import split_parameters
@@ -162,17 +162,24 @@ def _log_histogram(weight: Tensor) -> dict[str, Any]:
 
 def _rung_histogram(parameter: CodedTensor) -> dict[str, Any]:
     fmt = parameter.format
-    if isinstance(fmt, LNS):
+    if isinstance(fmt, Sinh):
+        # From the lowest to the highest, zero in the middle.
+        codes, system, precision = load_codes(parameter.codes), "sinh", fmt.spacing
+    elif isinstance(fmt, LNS):
         # Counted from the top as on a ladder: 0 is the largest weight.
         codes = fmt.levels - 1 - exponents(parameter.codes, fmt.bits)
         system, precision = "lns", math.log(2) / fmt.base_factor
     else:
         codes = load_codes(parameter.codes)
         system, precision = "ladder", fmt.base_precision
-    counts = torch.bincount(codes.flatten().cpu(), minlength=fmt.levels)
-    if fmt.levels > _RUNG_BINS:
+    # A sinh ladder's last pattern stands for nothing; with it bins are alike.
+    many = fmt.levels > _RUNG_BINS
+    length = 1 << fmt.bits if many and isinstance(fmt, Sinh) else fmt.levels
+    counts = torch.bincount(codes.flatten().cpu(), minlength=length)
+    if many:
         counts = counts.view(_RUNG_BINS, -1).sum(1)
-    return {
+    knee = {"knee": fmt.knee} if isinstance(fmt, Sinh) else {}
+    return knee | {
         "system": system,
         "bits": fmt.bits,
         "levels": fmt.levels,

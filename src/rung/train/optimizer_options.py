@@ -177,6 +177,39 @@ class LNSMadamOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SignedMadamOptions:
+    """Madam on weights that are codes of a sinh ladder; norm gains and biases as `others` says.
+
+    Its learning rate is the typical change of theta in a step, one for all recipes.
+    """
+
+    beta: Fraction = 0.999
+    """Decay of the second moment per step."""
+    clip: Positive = 8.0
+    """Largest step, in multiples of lr."""
+    scale_bound: Positive = 20.0
+    """Top rung, in multiples of the tensor's initial root mean square."""
+    scale_axis: ScaleAxis = "tensor"
+    """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
+    weight_decay: NonNegative = 0.0
+    """Pull of theta towards 0: a weight on the top rung shrinks by exp(-lr times this) a step."""
+    state: RowState = "log8"
+    """How the second moment is stored; rows: one number for each output row."""
+    rounding: Rounding = "stochastic"
+    """How a step becomes whole rungs; nearest needs lr of at least half a rung."""
+    additive_lr: Positive = 4e-3
+    """Learning rate of AdamW, which trains norm gains and biases."""
+    others: Others = "additive"
+    """How norm gains and biases are trained: additive by AdamW; multiplicative in codes like the
+    weights, those that are all zero drawn at the start; none: they stay as they are."""
+    clip_norm: Positive | None = None
+    """Largest norm of the whole gradient; none leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LMDOptions:
     """Log-normal multiplicative dynamics; norm gains and biases go to AdamW.
 
@@ -244,7 +277,13 @@ class LMDOptions:
 
 
 OptimizerOptions = (
-    SGDOptions | AdamOptions | MadamOptions | BBitMadamOptions | LNSMadamOptions | LMDOptions
+    SGDOptions
+    | AdamOptions
+    | MadamOptions
+    | BBitMadamOptions
+    | LNSMadamOptions
+    | LMDOptions
+    | SignedMadamOptions
 )
 
 

@@ -12,6 +12,7 @@ from rung.optim import (
     LNSMadam,
     Madam,
     QuantizedUpdate,
+    SignedMadam,
     default_lr,
     split_parameters,
 )
@@ -24,6 +25,7 @@ from rung.train.optimizer_options import (
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
+    SignedMadamOptions,
 )
 from rung.train.others import prepare_others, split_for
 
@@ -51,6 +53,16 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
             axis=_AXES[options.scale_axis],
             others=options.others == "multiplicative",
             scales=borrowed_scales(config, model),
+        )
+    elif isinstance(options, SignedMadamOptions) and config.format is not None:
+        stored_as = config.format
+        report = rung.store_weights_(
+            model,
+            stored_as,
+            scale_bound=options.scale_bound,
+            seed=config.seed,
+            axis=_AXES[options.scale_axis],
+            others=options.others == "multiplicative",
         )
     elif isinstance(options, LNSMadamOptions):
         stored_as = options.update_format
@@ -94,6 +106,17 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     if isinstance(options, LNSMadamOptions):
         return LNSMadam(
             split_parameters(model),
+            lr=rate_of(config),
+            beta=options.beta,
+            clip=options.clip,
+            weight_decay=options.weight_decay,
+            state=options.state,
+            rounding=options.rounding,
+            additive_lr=options.additive_lr,
+        )
+    if isinstance(options, SignedMadamOptions):
+        return SignedMadam(
+            split_for(config, model),
             lr=rate_of(config),
             beta=options.beta,
             clip=options.clip,

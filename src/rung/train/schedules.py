@@ -7,9 +7,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from rung import formats
-from rung.formats import Ladder
+from rung.formats import Ladder, Sinh
 from rung.train.config import Config
-from rung.train.optimizer_options import BBitMadamOptions, LNSMadamOptions, require_lns
+from rung.train.optimizer_options import (
+    BBitMadamOptions,
+    LNSMadamOptions,
+    SignedMadamOptions,
+    require_lns,
+)
 from rung.train.optimizers import rate_of
 
 
@@ -96,6 +101,10 @@ def _floor(config: Config) -> float:
         smallest = (
             (1 + 5e-7) * 0.5 / require_lns("update_format", options.update_format).base_factor
         )
+    elif isinstance(options, SignedMadamOptions) and config.format is not None:
+        found = formats.get(config.format)
+        assert isinstance(found, Sinh)
+        smallest = (1 + 5e-7) * 0.5 * found.spacing
     else:
         return 0.0
     if options.rounding == "stochastic":

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rung import formats
-from rung.train.config import Config, setting_names, with_settings
+from rung.train.config import STORES, Config, setting_names, with_settings
 from rung.train.optimizer_options import LMDOptions
 from rung.train.recipes import get as get_recipe
 
 FLOAT_BITS = 32
 """Bits of an update that stand for float32 weights."""
 
-_STORED_IN_CODES = ("bbit-madam", "lns-madam")
+_STORED_IN_CODES = (*STORES, "lns-madam")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,8 +160,8 @@ def _base(grid: Grid, optimizer: str) -> Config:
     fields = ("epochs", "schedule", "data_dir", "threads")
     given = {name: getattr(grid, name) for name in fields}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    # B-bit Madam's format is the ladder of its weights: its layers compute in float32 anyway.
-    if grid.format == "none" and optimizer == "bbit-madam":
+    # Where the format is that of the weights, layers compute in float32 anyway.
+    if grid.format == "none" and optimizer in STORES:
         pass
     elif grid.format is not None:
         changes["format"] = None if grid.format == "none" else grid.format
@@ -184,15 +184,16 @@ def _with_bits(config: Config, bits: int | None, grid: Grid) -> Config:
     """The configuration whose weights keep so many bits after an update."""
     if bits is None:
         return config
-    on_ladder = config.optimizer == "bbit-madam"
-    _check_bits(config.optimizer, bits, "ladder" if on_ladder else "lns")
-    if on_ladder:
+    stored = STORES.get(config.optimizer)
+    kind = "lns" if stored is None else stored.__name__.lower()
+    _check_bits(config.optimizer, bits, kind)
+    if stored is not None:
         if grid.format not in (None, "none"):
             raise ValueError(
-                f"`bits` names the ladder of optimizer 'bbit-madam', and so does `format`; got "
-                f"bits={bits} with format={grid.format!r}. Drop one of the two."
+                f"`bits` names the ladder of optimizer {config.optimizer!r}, and so does `format`; "
+                f"got bits={bits} with format={grid.format!r}. Drop one of the two."
             )
-        return replace(config, format=f"ladder{bits}")
+        return replace(config, format=f"{kind}{bits}")
     if any(_split(setting)[0] == "update_format" for setting in grid.settings):
         raise ValueError(
             f"`bits` names the format of the update, and so does `update_format`; got bits={bits} "
@@ -234,7 +235,7 @@ def _train_command(config: Config, grid: Grid, bits: int | None) -> str:
     """The ``rung train`` line that makes this run on its own."""
     words = ["rung", "train", config.recipe, "--optimizer", config.optimizer]
     flags = {
-        "--format": config.format if config.optimizer == "bbit-madam" else grid.format,
+        "--format": config.format if config.optimizer in STORES else grid.format,
         "--lr": None if config.lr is None else repr(config.lr),
         "--epochs": grid.epochs,
         "--schedule": grid.schedule,
@@ -246,7 +247,7 @@ def _train_command(config: Config, grid: Grid, bits: int | None) -> str:
     for flag, value in flags.items():
         words += [] if value is None else [flag, str(value)]
     settings = _known_settings(grid, config)
-    if bits not in (None, FLOAT_BITS) and config.optimizer != "bbit-madam":
+    if bits not in (None, FLOAT_BITS) and config.optimizer not in STORES:
         settings.append(f"update_format={asdict(config.optimizer_options)['update_format']}")
     for setting in settings:
         words += ["--set", setting]

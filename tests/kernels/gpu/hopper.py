@@ -50,6 +50,8 @@ def cases():
             yield f"madam-{kind}-{even}", madam._step, TABLE, own
             own |= {"WIDE": kind == 0, "SIGNS": kind, "STOCHASTIC": kind > 0}
             yield f"coded-madam-{kind}-{even}", coded_madam._step, TABLE, own
+            free = own | {"SIGNS": coded_madam.FREE}
+            yield f"coded-madam-free-{kind}-{even}", coded_madam._step, TABLE, free
     pointers = {"places": "*i64", "owners": "*i32", "found": "*i32"}
     own = {"NARROW": False, "EVEN": True, "CHUNK": 1024}
     yield "largest", moments._largest, pointers, own

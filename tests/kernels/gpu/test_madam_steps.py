@@ -6,22 +6,24 @@ from kernels.gpu.samples import on_device
 from kernels.moments import MOMENTS, gradients, moments_of, randn
 
 from rung.kernels import coded_madam, madam
+from rung.kernels.coded_madam import LADDER, LNS, SINH
 from rung.kernels.gpu import coded_madam as gpu_coded
 from rung.kernels.gpu import lists
 from rung.kernels.gpu import madam as gpu_madam
 from rung.kernels.philox import key_from_seed
 
 SHAPES = [(0,), (), (15,), (16,), (30, 20), (1040,)]
-FORMATS = [(b, False) for b in (2, 8, 12, 16)] + [(b, True) for b in (4, 8, 12, 16)]
+FORMATS = [(b, LADDER) for b in (2, 8, 12, 16)] + [(b, LNS) for b in (4, 8, 12, 16)]
+FORMATS += [(b, SINH) for b in (2, 8, 12, 16)]
 
 
-def coded_arguments(bits, in_codes, kind, packed, shapes, **options):
+def coded_arguments(bits, system, kind, packed, shapes, **options):
     count, generator = len(shapes), torch.Generator().manual_seed(bits)
     dtype = torch.uint8 if bits <= 8 else torch.int16
     codes = [torch.randint(0, 2**bits, shape, generator=generator) for shape in shapes]
     codes = [torch.where(c >= 2**15, c - 2**16, c) if bits == 16 else c for c in codes]
     moments, scales = moments_of(kind, shapes, bits)
-    sizes = [(c.numel() + 7) // 8 if packed and not in_codes else 0 for c in codes]
+    sizes = [(c.numel() + 7) // 8 if packed and system == LADDER else 0 for c in codes]
     signs = [torch.randint(0, 256, (n,), generator=generator).to(torch.uint8) for n in sizes]
     rungs = torch.tensor([options.get("rungs", 1.7) * (1 + i / 7) for i in range(count)]).double()
     numbers = torch.tensor([0.99, options.get("clip", 8.0), options.get("decay", 0.0)]).double()
@@ -29,7 +31,7 @@ def coded_arguments(bits, in_codes, kind, packed, shapes, **options):
         [c.to(dtype) for c in codes], moments, scales, options.get("grads") or gradients(shapes),
         signs, [torch.tensor(key_from_seed(i, "w")) for i in range(count)],
     ) + (
-        torch.arange(1.0, count + 1), numbers, rungs, [bits] * count, in_codes,
+        torch.arange(1.0, count + 1), numbers, rungs, [bits] * count, system,
         options.get("stochastic", False), options.get("maximize", False),
     )  # fmt: skip
 
@@ -44,10 +46,10 @@ def assert_same_steps(arguments):
             assert torch.equal(left, right)
 
 
-@pytest.mark.parametrize(("bits", "in_codes"), FORMATS)
+@pytest.mark.parametrize(("bits", "system"), FORMATS)
 @pytest.mark.parametrize("stochastic", [False, True])
-def test_codes_of_every_format_equal_the_references(bits, in_codes, stochastic):
-    assert_same_steps(coded_arguments(bits, in_codes, "bf16", True, SHAPES, stochastic=stochastic))
+def test_codes_of_every_format_equal_the_references(bits, system, stochastic):
+    assert_same_steps(coded_arguments(bits, system, "bf16", True, SHAPES, stochastic=stochastic))
 
 
 @pytest.mark.parametrize("kind", MOMENTS)
@@ -62,8 +64,8 @@ def test_codes_of_every_format_equal_the_references(bits, in_codes, stochastic):
     ],
 )
 def test_storages_signs_and_options_equal_the_references(kind, packed, options):
-    for bits, in_codes in ((8, False), (16, True)):
-        assert_same_steps(coded_arguments(bits, in_codes, kind, packed, SHAPES[:5], **options))
+    for bits, system in ((8, LADDER), (16, LNS), (8, SINH)):
+        assert_same_steps(coded_arguments(bits, system, kind, packed, SHAPES[:5], **options))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -73,7 +75,7 @@ def test_other_gradients_and_strides_equal_the_references(dtype):
     grads[0] = grads[0].t().contiguous().t()
     grads[2] = grads[2].float()
     for kind in MOMENTS:
-        assert_same_steps(coded_arguments(8, False, kind, False, shapes, grads=grads))
+        assert_same_steps(coded_arguments(8, LADDER, kind, False, shapes, grads=grads))
 
 
 def madam_arguments(kind, shapes, **options):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rung.kernels.coded_madam import moves
+from rung.kernels.coded_madam import LADDER, SINH, last_code, moves
 from rung.kernels.cpu import coded_madam_loops as loops
 from rung.kernels.cpu import lists, moments
 
@@ -20,7 +20,7 @@ def step(
     numbers: Tensor,
     rungs: Tensor,
     bits: list[int],
-    in_codes: bool,
+    system: int,
     stochastic: bool,
     maximize: bool,
 ) -> None:
@@ -35,16 +35,19 @@ def step(
         places[:, column] = lists.addresses(tensors)
     places[:, loops.KEY], places[:, loops.COUNT] = lists.integers(keys), lists.sizes(codes)
     places[:, loops.STEP] = steps.numpy()
-    places[:, loops.LAST] = (1 << (np.array(bits, np.int64) - (1 if in_codes else 0))) - 1
+    places[:, loops.LAST] = [last_code(b, system) for b in bits]
     floats = np.empty((len(codes), 7), np.float32)
     floats[:, loops.BETA], floats[:, loops.REST] = beta, 1 - beta
     floats[:, loops.SCALE], floats[:, loops.INVERSE] = old, inverses
     floats[:, loops.FACTOR] = -factor.numpy() if maximize else factor.numpy()
     floats[:, loops.REACH], floats[:, loops.DECAY] = reach.numpy(), decay.numpy()
+    if system == SINH:  # of one rung
+        floats[:, loops.DECAY] /= (places[:, loops.LAST] // 2).astype(np.float32)
     kinds = list(zip(*map(lists.dtypes, (codes, grads, stored)), strict=True))
     for kind, members in lists.by(kinds).items():
         noisy = stochastic or kind[2] != torch.float32
-        modes = tuple(1 if mode else None for mode in (in_codes, stochastic, noisy))
+        asked = (system != LADDER, system == SINH, stochastic, noisy)
+        modes = tuple(1 if mode else None for mode in asked)
         part = (places[members], floats[members], loops.COUNT)
         moments.run(loops.step, *part, kind, modes, loops.SCRATCH)
     for scale, value in zip(scales, new, strict=True):

@@ -13,8 +13,10 @@ from rung.kernels.cpu.chunk_loops import CHUNK, copy_bytes, fill_words
 from rung.kernels.cpu.half_lanes import (
     add_within,
     any_bit,
+    first_integers,
     first_truths,
     larger,
+    last_integers,
     last_truths,
     lower_halves,
     read_halves,
@@ -38,7 +40,7 @@ from rung.kernels.cpu.philox_noise import (
     last_numbers,
     shared_halves,
 )
-from rung.kernels.cpu.simd import bits_of, float_of, select, splat, to_int
+from rung.kernels.cpu.simd import bits_of, float_of, select, splat, to_float, to_int
 from rung.kernels.philox import PURPOSE_MOMENT, PURPOSE_SIGN
 
 _f32, _i32, _u64 = np.float32, np.int32, np.uint64
@@ -77,14 +79,50 @@ def _whole(x: Any, y: Any, noise: Any, stochastic: Any) -> Any:
 
 
 @lane
+def _towards(ratio: Any, k: Any, numbers: Any) -> Any:
+    """`coded_madam.rungs_towards` of sixteen weights, whose decay is that of one rung."""
+    factor, reach, decay = numbers
+    return bounded(ratio * splat(factor), reach) + to_float(k) * splat(decay)
+
+
+@lane
+def _move_free(
+    place: Any, like: Any, ratios: Any, noise: Any, stochastic: Any, numbers: Any, last: Any
+) -> None:
+    """Move 32 codes of a sinh ladder, k + last / 2."""
+    # Codes up to 65,534: with the top bit turned over int16's lowest number stands for 0.
+    flip = splat_halves(_TOP_BIT)
+    code = read_halves(place, like) ^ flip
+    k = add_within(code, splat_halves(_TOP_BIT - (last >> 1)))
+    x = _towards(ratios[0], first_integers(k), numbers)
+    y = _towards(ratios[1], last_integers(k), numbers)
+    moved = subtract_within(code, _whole(x, y, noise, stochastic))
+    write_halves(place, like, smaller(moved, splat_halves(last ^ _TOP_BIT)) ^ flip)
+
+
+@lane
 def _move(
-    place: Any, like: Any, signed: Any, ratios: Any, signs: Any, noise: Any, stochastic: Any,
+    place: Any, like: Any, kinds: Any, ratios: Any, signs: Any, noise: Any, stochastic: Any,
     numbers: Any, last: Any,
 ) -> None:  # fmt: skip
     """Move 32 codes.
 
-    A ladder's grow as weights shrink; LNS codes (`signed`) shrink with them, below a sign bit.
+    A ladder's grow as weights shrink; LNS codes (`signed`) shrink with them, below a sign bit; a
+    sinh ladder's (`free` too) are signed numbers.
     """
+    signed, free = kinds
+    if free is not None:
+        _move_free(place, like, ratios, noise, stochastic, numbers, last)
+    else:
+        _move_sizes(place, like, signed, ratios, signs, noise, stochastic, numbers, last)
+
+
+@lane
+def _move_sizes(
+    place: Any, like: Any, signed: Any, ratios: Any, signs: Any, noise: Any, stochastic: Any,
+    numbers: Any, last: Any,
+) -> None:  # fmt: skip
+    """Move 32 codes whose signs stay."""
     code = read_halves(place, like)
     if signed is None:
         x = _rungs(ratios[0], read_bits(signs), numbers)
@@ -120,7 +158,7 @@ def _part(
 ) -> None:  # fmt: skip
     """A multiple of 32 elements, of which the first is `first` of its tensor."""
     like, grad_like, moment_like = likes
-    signed, stochastic, noisy = modes
+    stochastic, noisy = modes[2:]
     size, grad_size, moment_size = size_of(like), size_of(grad_like), size_of(moment_like)
     beta, rest = numbers[BETA], numbers[REST]
     scales, moves = (numbers[SCALE], numbers[INVERSE]), _moves(numbers, stochastic)
@@ -138,7 +176,7 @@ def _part(
             g = read_gradients(grad + grad_size * i, grad_like)
             r = advance(g, v + moment_size * i, moment_like, own, beta, rest, scales, tables)
             _move(
-                codes + size * i, like, signed, r, signs + i // 8, own + ROOM // 2, stochastic,
+                codes + size * i, like, modes[:2], r, signs + i // 8, own + ROOM // 2, stochastic,
                 moves, last,
             )  # fmt: skip
 
@@ -194,8 +232,8 @@ def step(
         chunks: int64, number of chunks before each tensor, and in all.
         likes: Numbers whose types tell the storage: uint8 or uint16 codes; gradients in float32 or,
             as uint16, bfloat16; moments in float32, bfloat16 or, as uint8, log codes.
-        modes: None for no, else an integer: codes hold the sign; moves are rounded stochastically;
-            random numbers are needed at all.
+        modes: None for no, else an integer: codes hold the sign; the sign is free; moves are
+            rounded stochastically; random numbers are needed at all.
         tables: Address; see `moment_lanes.advance`.
         scratch: Address of `SCRATCH` bytes.
         begin: First chunk.
@@ -205,7 +243,7 @@ def step(
     for chunk in range(begin, end):
         while chunk >= chunks[row + 1]:
             row += 1
-        if modes[2] is not None:  # noqa: SIM102  # numba leaves out what this alone guards
+        if modes[3] is not None:  # noqa: SIM102  # numba leaves out what this alone guards
             if row != ready:
                 key_schedule(scratch + SCHEDULE, places[row, KEY])
                 ready = row

@@ -94,6 +94,28 @@ def last_floats(_context: Any, halves: Any) -> Any:
     return operation(FLOATS, _raised(LANES), HALVES)
 
 
+def _widened(first: int) -> Any:
+    """Sixteen halves from `first` on as int32."""
+
+    def emit(builder: Any, x: Any) -> Any:
+        part = _shuffle(builder, x, x, list(range(first, first + LANES)))
+        return builder.sext(part, ir.VectorType(ir.IntType(32), LANES))
+
+    return emit
+
+
+@intrinsic
+def first_integers(_context: Any, halves: Any) -> Any:
+    """The first sixteen of 32 signed halves in int32."""
+    return operation(INTS, _widened(0), HALVES)
+
+
+@intrinsic
+def last_integers(_context: Any, halves: Any) -> Any:
+    """The last sixteen."""
+    return operation(INTS, _widened(LANES), HALVES)
+
+
 def _truths(first: int) -> Any:
     def emit(builder: Any, x: Any) -> Any:
         return _shuffle(builder, x, x, list(range(first, first + LANES)))

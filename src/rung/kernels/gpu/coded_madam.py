@@ -4,7 +4,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from rung.kernels.coded_madam import moves
+from rung.kernels.coded_madam import LADDER, LNS, SINH, last_code, moves
 from rung.kernels.gpu import lists, moments
 from rung.kernels.gpu.chunks import (
     find,
@@ -15,8 +15,8 @@ from rung.kernels.gpu.chunks import (
 )
 from rung.kernels.gpu.jit import EXACT, Value, jit, on
 
-PACKED, SEEDED, IN_CODES = range(3)
-_PACKED, _IN_CODES = tl.constexpr(PACKED), tl.constexpr(IN_CODES)
+PACKED, SEEDED, IN_CODES, FREE = range(4)
+_PACKED, _IN_CODES, _FREE = tl.constexpr(PACKED), tl.constexpr(IN_CODES), tl.constexpr(FREE)
 _COLUMNS, _NUMBERS = tl.constexpr(9), tl.constexpr(8)
 # Adding it rounds a float32 to an integer, ties to even; its bits then hold that.
 _TO_INTEGER, _INTEGER = tl.constexpr(1.5 * 2.0**23), tl.constexpr(0x4B400000)
@@ -60,6 +60,8 @@ def _step(
         code = tl.load(p + i, mask, other=0).to(tl.int32)
     if SIGNS == _IN_CODES:
         bit = (code & (last + 1)) != 0
+    elif SIGNS == _FREE:
+        bit = code < 0
     elif SIGNS == _PACKED:
         bytes_ = pointer(tl.load(at + 5), first // 8, tl.uint8, 1, False)
         bit = packed_signs(bytes_, left, CHUNK) != 0
@@ -68,10 +70,15 @@ def _step(
         bit = seeded_signs(key, blocks, CHUNK) != 0
     reach = tl.load(own + 5)
     u = tl.minimum(tl.maximum(moments.ratio(g, v) * tl.load(own + 4), -reach), reach)
-    moved = _rungs(tl.where(bit, -u, u) + tl.load(own + 6), move_draws, STOCHASTIC)
+    decay = tl.load(own + 6)
+    if SIGNS == _FREE:  # a number of rungs, and the decay of one
+        decay = (code - last // 2).to(tl.float32) * decay
+    moved = _rungs(tl.where(bit, -u, u) + decay, move_draws, STOCHASTIC)
     if SIGNS == _IN_CODES:
         e = code & last
         new = code - e + tl.minimum(tl.maximum(e - moved, 0), last)
+    elif SIGNS == _FREE:
+        new = tl.minimum(tl.maximum(code - moved, 0), last)
     else:
         new = tl.minimum(tl.maximum(code + moved, 0), last)
     tl.store(p + i, new.to(tl.int16 if WIDE else tl.uint8), mask)
@@ -88,19 +95,23 @@ def step(
     numbers: Tensor,
     rungs: Tensor,
     bits: list[int],
-    in_codes: bool,
+    system: int,
     stochastic: bool,
     maximize: bool,
 ) -> None:
     """`coded_madam.reference`: the same codes and moments. Nothing is waited for."""
     device, grads = codes[0].device, lists.dense(grads)
-    table = _numbers(len(codes), steps, numbers, rungs, maximize, device)
+    tops = [last_code(b, system) // 2 if system == SINH else 1 for b in bits]
+    table = _numbers(tops, steps, numbers, rungs, maximize, device)
     if scales:
         moments.rescale(stored, scales, grads, table)
     kinds, rows = [], []
     parts = zip(codes, grads, stored, signs, keys, bits, strict=True)
     for index, (c, g, v, s, k, b) in enumerate(parts):
-        from_where = IN_CODES if in_codes else PACKED if s.numel() else SEEDED
+        if system == LADDER:
+            from_where = PACKED if s.numel() else SEEDED
+        else:
+            from_where = IN_CODES if system == LNS else FREE
         kinds.append(
             (
                 c.dtype != torch.uint8, g.dtype == torch.bfloat16, moments.KINDS[v.dtype],
@@ -108,7 +119,7 @@ def step(
             )
         )  # fmt: skip
         addresses = [t.data_ptr() for t in (c, g, v, s, k)]
-        rows.append((*addresses, (1 << (b - in_codes)) - 1, index))
+        rows.append((*addresses, last_code(b, system), index))
     with on(device):
         for kind, members in lists.by(kinds).items():
             counts = [codes[i].numel() for i in members]
@@ -121,14 +132,20 @@ def step(
 
 
 def _numbers(
-    count: int, steps: Tensor, numbers: Tensor, rungs: Tensor, maximize: bool, device: torch.device
-) -> Tensor:
-    """beta, 1 - beta, two for log codes, factor, reach, decay, step: float32 (count, 8)."""
+    tops: list[int], steps: Tensor, numbers: Tensor, rungs: Tensor, maximize: bool,
+    device: torch.device,
+) -> Tensor:  # fmt: skip
+    """beta, 1 - beta, two for log codes, factor, reach, decay, step: float32 (count, 8).
+
+    Decays are divided by `tops`.
+    """
     if len({steps.device, numbers.device, rungs.device}) > 1:
         steps, numbers, rungs = (lists.send(t, device) for t in (steps, numbers, rungs))
     factor, reach, decay = moves(steps, numbers, rungs)
     one = torch.ones((), device=numbers.device)
+    if max(tops) > 1:
+        decay = decay / torch.tensor(tops, dtype=torch.float32, device=decay.device)
     return lists.columns(
-        count, device, numbers[0], 1 - numbers[0], one, one, -factor if maximize else factor,
+        len(tops), device, numbers[0], 1 - numbers[0], one, one, -factor if maximize else factor,
         reach, decay, steps,
     )  # fmt: skip

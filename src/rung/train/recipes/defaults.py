@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 
-from rung.train.config import DEFAULT_FORMAT, DEFAULT_LNS, OPTIMIZERS, Config
-from rung.train.optimizer_options import OptimizerOptions
+from rung.train.config import DEFAULT_FORMAT, DEFAULT_LNS, DEFAULT_SINH, OPTIMIZERS, Config
+from rung.train.optimizer_options import OptimizerOptions, SignedMadamOptions
 
 Defaults = Mapping[str, tuple[float | None, OptimizerOptions]]
 """Learning rate and options for each optimizer."""
+
+EVERYWHERE: Defaults = {"signed-madam": (0.1, SignedMadamOptions())}
+"""Of optimizers that are the same in every recipe that doesn't say otherwise."""
 
 
 def choose(defaults: Defaults, optimizer: str) -> tuple[float | None, OptimizerOptions]:
@@ -19,12 +22,17 @@ def choose(defaults: Defaults, optimizer: str) -> tuple[float | None, OptimizerO
         raise ValueError(
             f"Unknown optimizer {optimizer!r}; the optimizers are: {', '.join(OPTIMIZERS)}."
         )
-    return defaults[optimizer]
+    return {**EVERYWHERE, **defaults}[optimizer]
 
 
 def default_format(optimizer: str) -> str | None:
-    """Format where none is given: a ladder for B-bit Madam, an LNS for LNS-Madam, else float32."""
-    return {"bbit-madam": DEFAULT_FORMAT, "lns-madam": DEFAULT_LNS}.get(optimizer)
+    """Format where none is given: what the weights live in, an LNS for LNS-Madam, else float32."""
+    known = {
+        "bbit-madam": DEFAULT_FORMAT,
+        "signed-madam": DEFAULT_SINH,
+        "lns-madam": DEFAULT_LNS,
+    }
+    return known.get(optimizer)
 
 
 def required_data_dir(config: Config, files: str) -> str:

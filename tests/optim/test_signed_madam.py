@@ -1,0 +1,167 @@
+"""What SignedMadam promises beyond the laws that every optimizer keeps."""
+
+import pytest
+import torch
+from torch import nn
+
+import rung
+from rung.formats import Sinh, get
+from rung.kernels.coded_madam import rungs_towards
+from rung.kernels.ladder import load_codes, store_codes
+from rung.optim import SignedMadam, signed_madam_update, split_parameters, state_bytes
+from rung.tensor import CodedTensor
+
+from .cases import randn
+
+
+def stored(values, fmt="sinh8", scale=3.0, name="w"):
+    return nn.Parameter(CodedTensor.from_float(values, fmt, scale, name=name))
+
+
+def theta_of(parameter):
+    fmt = parameter.format
+    return (parameter.detach().decode() / (fmt.knee * parameter.scale)).double().asinh()
+
+
+@pytest.mark.parametrize("fmt", ["sinh8", "sinh12", "sinh8+knee0.1"])
+def test_lr_is_the_change_of_theta(fmt):
+    parameter = stored(torch.tensor([1.0, -0.25, 0.0]), fmt)
+    before, lr = theta_of(parameter), 12 * get(fmt).spacing
+    parameter.grad = torch.tensor([1.0, 1.0, -5.0])  # u = 1, 1, -1 on the first step
+    SignedMadam([parameter], lr=lr, rounding="nearest").step()
+    moved = theta_of(parameter) - before
+    expected = torch.tensor([-lr, -lr, lr], dtype=torch.float64)
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+
+
+def test_large_weights_move_by_a_factor_and_small_ones_by_a_difference():
+    weights = torch.tensor([3.0, 1.5, 0.002, -0.002])
+    parameter = stored(weights, "sinh16")
+    parameter.grad = torch.ones(4)
+    SignedMadam([parameter], lr=0.05, rounding="nearest").step()
+    moved = parameter.detach().decode()
+    torch.testing.assert_close(
+        moved[:2] / weights[:2], torch.tensor([0.9512, 0.9512]), rtol=1e-3, atol=0
+    )
+    # knee * scale * lr = 0.09 * 0.05 off either, and so across zero.
+    assert moved[2] < 0
+    torch.testing.assert_close(
+        moved[2:] - weights[2:], torch.full((2,), -0.0045), rtol=2e-2, atol=0
+    )
+
+
+def test_saturation_never_wraps():
+    for bits in (2, 3, 8, 9, 16):
+        fmt = Sinh(bits, 0.03)
+        every = torch.arange(fmt.levels, dtype=torch.int32)
+        for direction, end in ((1, 0), (-1, fmt.levels - 1)):
+            parameter = stored(torch.ones(fmt.levels), fmt)
+            parameter.codes.copy_(store_codes(every, bits))
+            parameter.grad = direction * torch.ones(fmt.levels)
+            optimizer = SignedMadam([parameter], lr=1e30)
+            for _ in range(3 if bits == 16 else 1):  # a step moves half of the longest ladder
+                optimizer.step()
+            assert load_codes(parameter.codes).tolist() == [end] * fmt.levels
+
+
+def test_the_update_is_an_integer_subtraction():
+    codes = torch.tensor([0, 100, 127, 254], dtype=torch.int32)
+    one = torch.ones(4)
+    wanted = rungs_towards(codes - 127, 1.25 * one, 2.0, 20.0, 0.0, 127)
+    assert signed_madam_update(codes, wanted, 254, None).tolist() == [0, 98, 125, 252]  # 2.5: even
+    pulled = rungs_towards(codes - 127, 0 * one, 2.0, 20.0, 12.7, 127)
+    assert signed_madam_update(codes, pulled, 254, None).tolist() == [13, 103, 127, 241]
+    draws = torch.tensor([0, 40_000, 0, 40_000], dtype=torch.int32)
+    assert signed_madam_update(codes, wanted, 254, draws).tolist() == [0, 97, 125, 251]
+
+
+def test_a_pull_takes_theta_towards_zero_in_proportion_to_it():
+    weights = torch.tensor([3.0, 0.3, 0.0, -0.03])
+    parameter = stored(weights, "sinh16")
+    before = theta_of(parameter)
+    parameter.grad = torch.zeros(4)
+    SignedMadam([parameter], lr=0.1, weight_decay=0.5, rounding="nearest").step()
+    top = float(torch.tensor(1 / 0.03).asinh())
+    expected = before * (1 - 0.1 * 0.5 / top)
+    torch.testing.assert_close(theta_of(parameter), expected, atol=3e-4, rtol=0)
+    # The largest weight shrinks by exp(-lr * lambda).
+    assert float(parameter.detach().decode()[0]) == pytest.approx(3 * 0.9512, rel=1e-3)
+
+
+def test_stochastic_rounding_of_moves_keeps_the_mean():
+    n, lr = 100_000, 0.01
+    parameter = stored(torch.ones(n))
+    before = load_codes(parameter.codes)
+    parameter.grad = torch.ones(n)
+    SignedMadam([parameter], lr=lr).step()
+    moved = (before - load_codes(parameter.codes)).double()
+    expected = lr / get("sinh8").spacing
+    assert set(moved.tolist()) == {0.0, 1.0}
+    assert abs(float(moved.mean()) - expected) < 3 * (expected * (1 - expected) / n) ** 0.5
+
+
+def test_weights_and_state_take_two_bytes_and_one_with_rows():
+    for state, bytes_ in (("log8", 1.0), ("bf16", 2.0), ("fp32", 4.0), ("rows", 4 / 64)):
+        model = nn.Linear(64, 64, bias=False)
+        rung.store_weights_(model, "sinh8")
+        optimizer = SignedMadam(model.parameters(), state=state)
+        model(torch.ones(2, 64)).square().mean().backward()
+        optimizer.step()
+        assert model.weight.stored_bytes == 64 * 64 + 12
+        assert abs(state_bytes(optimizer) / 64**2 - bytes_) < 0.01
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_rows_move_as_whole_moments_do_where_a_row_is_alike(rounding):
+    runs = []
+    for state in ("fp32", "rows"):
+        parameter = stored(randn(5, 40, seed=2))
+        optimizer = SignedMadam([parameter], rounding=rounding, state=state, weight_decay=0.3)
+        for step in range(5):
+            parameter.grad = torch.full((5, 40), 1.0 + step) * torch.tensor(
+                [[1.0], [-2], [3], [0.1], [5]]
+            )
+            optimizer.step()
+        runs.append(load_codes(parameter.codes))
+    # Rows' moments are exact where the others' inverse roots have an error of 1e-6.
+    assert int((runs[0] - runs[1]).abs().max()) <= 1
+    assert float((runs[0] == runs[1]).double().mean()) > 0.98
+
+
+def test_what_it_cannot_train_is_refused():
+    with pytest.raises(
+        ValueError, match=r"must be stored in codes; .*store_weights_\(model, 'sinh8'"
+    ):
+        SignedMadam([nn.Parameter(randn(4, 3))])
+    with pytest.raises(
+        ValueError, match="must be stored as a Sinh to be moved by SignedMadam; got l"
+    ):
+        SignedMadam([stored(randn(4, 3), "lns16")])
+    with pytest.raises(
+        ValueError, match=r"got sinh8. Use rung.optim.SignedMadam, or store the model"
+    ):
+        rung.optim.BBitMadam([stored(randn(4, 3))])
+    with pytest.warns(
+        UserWarning, match=r"lr=0.01 is under half a rung \(0.01654\) of the weights'"
+    ):
+        SignedMadam([stored(randn(4, 3))], lr=0.01, rounding="nearest")
+
+
+def test_a_model_learns_what_needs_other_signs():
+    """Weights begin on the wrong side, where a rule whose signs are frozen would be stuck."""
+    torch.manual_seed(0)
+    target = torch.randn(1, 32)
+    model = nn.Linear(32, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(-0.3 * target)
+    rung.store_weights_(model, "sinh8")
+    optimizer = SignedMadam(split_parameters(model), lr=0.05)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=400)
+    for _ in range(400):
+        x = torch.randn(64, 32)
+        loss = (model(x) - x @ target.t()).square().mean() / target.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    assert float(loss.detach()) < 0.002
