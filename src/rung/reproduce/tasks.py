@@ -81,10 +81,11 @@ IMAGENET: dict[Budget, Size] = {
     ),
     "cpu": Size(
         words="not run at full size: width 8, images of 64 pixels, 1 epoch of whatever folder "
-        "was given",
+        "was given, one seed",
         epochs=1,
         schedule="cosine",
         settings=("width=8", "image_size=64", "batch_size=64"),
+        seeds=(0,),
     ),
     "full": Size(words="width 64, 224 pixels, 90 epochs", settings=(_BF16,), tuning_epochs=5),
 }
