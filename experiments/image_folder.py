@@ -3,8 +3,9 @@
     python experiments/image_folder.py CIFAR OUT [--train N] [--val N]
 
 CIFAR is the folder of the python batches. Written are OUT/train/CLASS/*.jpg and
-OUT/val/CLASS/*.jpg, the first N images of every class. They are real and small: what a network learns from them says
-that reading, cropping, training and counting work, and nothing about ImageNet. Needs Pillow.
+OUT/val/CLASS/*.jpg, the first N images of every class. They are real and small: what a network
+learns from them says that reading, cropping, training and counting work, and nothing about
+ImageNet. Needs Pillow.
 """
 
 import argparse
