@@ -30,6 +30,11 @@ from rung.train.optimizer_options import (
 from rung.train.others import prepare_others, split_for
 
 _AXES = {"tensor": None, "channel": 0}
+_OF_CODES: dict[type, type[BBitMadam | LNSMadam | SignedMadam]] = {
+    BBitMadamOptions: BBitMadam,
+    LNSMadamOptions: LNSMadam,
+    SignedMadamOptions: SignedMadam,
+}
 
 
 def store_weights(config: Config, model: nn.Module) -> str | None:
@@ -92,30 +97,8 @@ def rate_of(config: Config) -> float:
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """The optimizer of a configuration over a model whose weights are already stored."""
     options = config.optimizer_options
-    if isinstance(options, BBitMadamOptions):
-        return BBitMadam(
-            split_for(config, model),
-            lr=rate_of(config),
-            beta=options.beta,
-            clip=options.clip,
-            weight_decay=options.weight_decay,
-            state=options.state,
-            rounding=options.rounding,
-            additive_lr=options.additive_lr,
-        )
-    if isinstance(options, LNSMadamOptions):
-        return LNSMadam(
-            split_parameters(model),
-            lr=rate_of(config),
-            beta=options.beta,
-            clip=options.clip,
-            weight_decay=options.weight_decay,
-            state=options.state,
-            rounding=options.rounding,
-            additive_lr=options.additive_lr,
-        )
-    if isinstance(options, SignedMadamOptions):
-        return SignedMadam(
+    if isinstance(options, BBitMadamOptions | LNSMadamOptions | SignedMadamOptions):
+        return _OF_CODES[type(options)](
             split_for(config, model),
             lr=rate_of(config),
             beta=options.beta,
