@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rung import store_weights_
-from rung.optim import LMD, BBitMadam, LNSMadam, Madam, split_parameters
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, SignedMadam, split_parameters
 from rung.tensor import CodedTensor
 
 from .cases import randn, values_of
@@ -25,6 +25,8 @@ CASES = {
     "bbit8": (BBitMadam, {"rounding": "stochastic"}, "ladder8"),
     "bbit12": (BBitMadam, {}, "ladder12"),
     "lns16": (LNSMadam, {}, "lns16"),
+    "signed8": (SignedMadam, {"state": "bf16"}, "sinh8"),
+    "signed8-capturable": (SignedMadam, {"capturable": True, "weight_decay": 0.1}, "sinh8"),
     "lns10": (LNSMadam, {"rounding": "stochastic", "state": "fp32"}, "lns10"),
 }
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import rung
-from rung.optim import BBitMadam, LNSMadam, Madam, split_parameters, state_bytes
+from rung.optim import BBitMadam, LNSMadam, Madam, SignedMadam, split_parameters, state_bytes
 from rung.tensor import CodedTensor
 
 
@@ -159,3 +159,12 @@ def test_what_does_not_fit_is_refused():
     rung.store_weights_(linear, "lns16")
     with pytest.raises(ValueError, match="`state` must be .*; got .*rows"):
         LNSMadam(linear.parameters(), state="rows")
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (0,), (0, 3)])
+def test_rows_of_nothing_have_a_moment_of_zero(shape):
+    parameter = torch.nn.Parameter(CodedTensor.from_float(torch.ones(shape), "sinh8", 1.0))
+    optimizer = SignedMadam([parameter], state="rows")
+    parameter.grad = torch.ones(shape)
+    optimizer.step()
+    assert not optimizer.state[parameter]["row_avg_sq"].any()

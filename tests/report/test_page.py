@@ -151,6 +151,14 @@ def test_a_run_without_codes_has_no_figure_of_rungs(make_run):
     assert "Theorem 1 does not apply to adamw." in page.text
 
 
+def test_a_report_of_signed_madam_is_about_signed_rungs(make_run):
+    page = write_report(make_run(optimizer="signed-madam", format="sinh8")).read_text()
+    for text in ("typical change in one step of θ", "Rung 0 is zero", ">lowest rung<", ">highest "):
+        assert text in page, text
+    for text in ("the typical change of ln|w|", "rung 0 is the top", ">bottom rung<"):
+        assert text not in page, text
+
+
 def test_a_diverged_run_says_so_and_why(make_run):
     folder = make_run(optimizer="madam", format=None, status="diverged", lr=0.3, final_lr=0.3)
     edit_json(folder / "summary.json", lambda value: value.update(reason="the loss was <inf>"))

@@ -96,6 +96,93 @@ def test_a_stopped_experiment_leaves_the_runs_that_ended_and_goes_on_elsewhere(s
     assert finals[0] == finals[1]
 
 
+def test_trials_of_learning_rates_are_kept_too(setup, tmp_path):
+    with pytest.raises(_Killed, match=r"\[1/2\] characters, SGD, lr 0.01, seed 10"):
+        run_contest(contest(), setup, tmp_path / "here", display=KilledAfter("[1/2]"))
+    left = json.loads((tmp_path / "here" / "smoke" / "tiny.json").read_text())
+    (row,) = left["rows"]
+    assert (row["status"], row["runs"]) == ("partial", [])
+    assert row["reason"] == "Learning rates are being tried: the same command goes on."
+    there = tmp_path / "there" / "smoke"
+    there.mkdir(parents=True)
+    (there / "tiny.json").write_text(json.dumps(left))
+    display = Lines()
+    run_contest(contest(), setup, tmp_path / "there", display=display)
+    assert display.lines[0] == "1 of 2 runs have ended already"
+
+
+def test_a_measured_row_loses_no_run_to_a_stopped_second_time(setup, tmp_path):
+    """Runs without a configuration, as older files have them, are made again one by one."""
+    whole = run_contest(contest(), setup, tmp_path / "a")
+    for run in (*whole["rows"][0]["trials"], *whole["rows"][0]["runs"]):
+        del run["configuration"]
+    there = tmp_path / "b" / "smoke"
+    there.mkdir(parents=True)
+    (there / "tiny.json").write_text(json.dumps(whole))
+    with pytest.raises(_Killed):
+        run_contest(contest(), setup, tmp_path / "b", display=KilledAfter("[1/4]"))
+    (row,) = json.loads((there / "tiny.json").read_text())["rows"]
+    assert row["status"] == "partial"
+    assert len(row["runs"]) == 4
+    assert ["configuration" in run for run in row["runs"]] == [True, False, False, False]
+
+
+def test_rows_that_another_process_measured_meanwhile_are_kept(setup, tmp_path):
+    both = contest(rows=("characters", "cifar10"), seeds=(0,))
+
+    class Other(Silent):
+        def line(self, text):
+            path = tmp_path / "smoke" / "tiny.json"
+            record = json.loads(path.read_text())
+            record["rows"][1] |= {"status": "measured", "runs": ["theirs"]}
+            path.write_text(json.dumps(record))
+
+    record = run_contest(both, setup, tmp_path, rows=["characters"], display=Other())
+    assert record["rows"][1]["runs"] == ["theirs"]
+
+
+def test_files_that_are_no_results_stop_nothing(setup, tmp_path):
+    folder = tmp_path / "smoke"
+    folder.mkdir()
+    (folder / "broken.json").write_text("{")
+    (folder / "energy.json").write_text('{"kind": "energy", "rows": 3}')
+    (folder / "newer.json").write_text('{"kind": "table", "format_version": 2, "rows": 3}')
+    assert run_contest(contest(), setup, tmp_path)["rows"][0]["status"] == "measured"
+
+
+def test_who_is_borrowed_from_is_trained_again_and_borrowers_are_not(setup, tmp_path):
+    contestants = (
+        Contestant(label="W_max of Madam", optimizer="bbit-madam", scales_from="Madam"),
+        Contestant(label="Madam", optimizer="madam"),
+    )
+    known = run_contest(contest("table", *contestants), setup, tmp_path / "a")
+    there = tmp_path / "b" / "smoke"
+    there.mkdir(parents=True)
+    (there / "tiny.json").write_text(json.dumps(known))
+    display = Lines()
+    record = run_contest(contest("table", *contestants), setup, tmp_path / "b", display=display)
+    assert [line.split(":")[0] for line in display.lines] == [
+        "[1/2] characters, Madam, seed 0",
+        "[2/2] characters, Madam, seed 1",
+    ]
+    finals = [[run["final"] for run in found["rows"][0]["runs"]] for found in (known, record)]
+    assert finals[0] == finals[1]
+
+
+def test_places_on_this_machine_are_in_no_results_file(tmp_path):
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    (folder / "text.txt").write_text("rungs of a ladder, " * 40)
+    data = folder / "text.txt"
+    setup = Setup(budget="smoke", data={"wikitext2": data}, threads=1)
+    command = f"rung reproduce x --out {tmp_path} --data 'wikitext2={data}' --jobs 2"
+    words = contest(rows=("wikitext2",), seeds=(0,))
+    record = run_contest(words, setup, tmp_path / "out", command=command)
+    assert record["command"] == "rung reproduce x --data wikitext2=DIR --jobs 2"
+    assert "--data-dir DATA " in record["rows"][0]["runs"][0]["command"]
+    assert str(tmp_path) not in json.dumps(record)
+
+
 def test_a_results_file_of_other_settings_spares_no_run(setup, tmp_path):
     run_contest(contest(), setup, tmp_path / "a")
     there = tmp_path / "b" / "smoke"

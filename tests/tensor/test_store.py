@@ -364,3 +364,63 @@ def test_small_models_are_stored_without_a_compiled_loop_and_alike(name, monkeyp
         if isinstance(one, CodedTensor):
             assert torch.equal(one.codes, other.codes)
             assert torch.equal(one.scale, other.scale)
+
+
+def test_one_scale_for_every_weight_and_not_for_gains():
+    model = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 2))
+    rung.store_weights_(model, "sinh8", scale=0.5, others=True, skip=["0.bias", "1.bias", "2.bias"])
+    assert [float(model[i].weight.scale) for i in (0, 1, 2)] == [0.5, 20.0, 0.5]
+    double = nn.Linear(4, 4).double()
+    rung.store_weights_(double, "sinh8", scale=0.5)
+    assert double.weight.scale.dtype == torch.float64
+
+
+def test_a_sinh_ladder_keeps_its_room_and_its_zeros_when_weights_are_loaded():
+    model, weights = nn.Linear(64, 64, bias=False), torch.randn(64, 64)
+    with torch.no_grad():
+        model.weight.copy_(weights)
+    rung.store_weights_(model, "sinh8")
+    scale = model.weight.scale.clone()
+    weights[0, 0] = 0.0
+    model.load_state_dict({"weight": weights})
+    assert torch.equal(model.weight.scale, scale)
+    assert float(model.weight.detach().decode()[0, 0]) == 0.0
+    model.load_state_dict({"weight": 100 * weights})
+    assert float(model.weight.scale) == float((100 * weights).abs().max())
+
+
+def test_magnitudes_of_a_sinh_ladder_are_not_drawn():
+    with pytest.raises(
+        ValueError, match=r"draws magnitudes of up to W_max, .* got format sinh8\. U"
+    ):
+        rung.store_weights_(nn.Linear(4, 4), "sinh8", init="uniform")
+
+
+def test_the_pattern_that_stands_for_nothing_is_refused():
+    for fmt, last in (("sinh4", 15), ("sinh8", 255), ("sinh16", 65535)):
+        coded = CodedTensor.from_float(torch.ones(3), fmt, 1.0)
+        parts, bits = coded.to_parts(), coded.format.bits
+        top = torch.full((3,), last)
+        parts["codes"] = (top if bits < 16 else top - 2**16).to(coded.codes.dtype)
+        with pytest.raises(ValueError, match=f"must be under 2.{bits} - 1; got {last}"):
+            CodedTensor.from_parts(parts, coded.meta())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"scale": 0.0}, r"`scale` must be positive and finite; got scale=0\.0"),
+        ({"scale": float("inf")}, "`scale` must be positive and finite; got scale=inf"),
+        ({"scale": 1.0, "axis": 0}, "`scales` and `axis` must be None; got axis=0 and 0 scales"),
+        (
+            {"scale": 1.0, "scales": {"weight": 2.0}},
+            "got axis=None and 1 scales. Leave `scale` out",
+        ),
+    ],
+)
+def test_one_scale_that_makes_no_sense_is_refused(options, text):
+    model = nn.Linear(4, 4)
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match=text):
+        rung.store_weights_(model, "sinh8", **options)
+    assert torch.equal(model.weight, before)

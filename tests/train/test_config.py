@@ -339,11 +339,16 @@ def test_a_sinh_ladder_is_a_format_of_signed_madam_only():
     assert digits("signed-madam").compute_format is None
     with pytest.raises(ValueError, match="A sinh ladder stores .*only optimizer 'signed-mad"):
         replace(digits(), format="sinh8")
-    with pytest.raises(ValueError, match="must name a sinh ladder for .*; got format='ladder8'"):
+    with pytest.raises(
+        ValueError, match="must name a sinh ladder for .*; got format='ladder8'. It is for --opt"
+    ):
         replace(digits("signed-madam"), format="ladder8")
     with pytest.raises(ValueError, match="must name a sinh ladder .*; got None. Use .*'sinh8'"):
         replace(digits("signed-madam"), format=None)
-    with pytest.raises(ValueError, match="must name a ladder for .*; got format='sinh8'"):
+    with pytest.raises(
+        ValueError,
+        match="must name a ladder .*; got format='sinh8'. It is for --optimizer signed-madam",
+    ):
         replace(digits("bbit-madam"), format="sinh8")
 
 

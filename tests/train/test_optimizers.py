@@ -77,6 +77,14 @@ def test_options_reach_signed_madam():
     assert weight.scale.shape == (weight.shape[0], 1)
 
 
+def test_one_scale_reaches_every_weight_of_signed_madam():
+    network = model()
+    store_weights(config("signed-madam", "scale=0.75"), network)
+    assert {float(p.scale) for p in network.parameters() if isinstance(p, CodedTensor)} == {0.75}
+    with pytest.raises(ValueError, match="`scale` is one top rung .* got 'channel'"):
+        config("signed-madam", "scale=0.75", "scale_axis=channel")
+
+
 def test_the_schedule_of_nearest_moves_stays_above_half_a_rung():
     made = config("signed-madam", "rounding=nearest", format="sinh8", lr=0.1, schedule="cosine")
     network = model()

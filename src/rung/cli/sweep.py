@@ -60,7 +60,7 @@ def sweep(
         typer.Option(
             metavar="M,N,...",
             help="Bits that a weight keeps after every update: as lnsN, with bbit-madam as "
-            "ladderN; 32 is float32 (lmd: 32 only).",
+            "ladderN, with signed-madam as sinhN; 32 is float32 (lmd: 32 only).",
         ),
     ] = None,
     seed: Annotated[str, typer.Option(metavar="I,J,...", help="Seeds.")] = "0",

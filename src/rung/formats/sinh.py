@@ -1,7 +1,7 @@
 """The sinh ladder: signed rungs that are linear around zero and logarithmic beyond a knee."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -60,6 +60,8 @@ class Sinh:
 
     bits: int
     knee: float
+    spacing: float = field(init=False, repr=False, compare=False)
+    """h: the change of theta = asinh(W / (knee * scale)) from one rung to the next."""
 
     power_of_two_scale: ClassVar[bool] = False
 
@@ -74,16 +76,13 @@ class Sinh:
                 f"`knee` must be from {low:g} to {high:g} (a fraction of the scale); got "
                 f"knee={self.knee}. 0.03 suits weights."
             )
+        # Once: its decimal arithmetic is nothing that a compiled step can trace.
+        object.__setattr__(self, "spacing", spacing(self.bits, self.knee))
 
     @property
     def levels(self) -> int:
         """Number of values, 2^B - 1."""
         return (1 << self.bits) - 1
-
-    @property
-    def spacing(self) -> float:
-        """h: the change of theta = asinh(W / (knee * scale)) from one rung to the next."""
-        return spacing(self.bits, self.knee)
 
     @property
     def smallest(self) -> float:

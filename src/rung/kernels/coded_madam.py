@@ -148,7 +148,9 @@ def rungs_towards(
         top: K.
     """
     one = torch.ones((), device=ratio.device)
-    return rungs_down(one, ratio, factor, reach, k.to(torch.float32) * (decay / top))
+    # By a tensor: a GPU would multiply by a number's reciprocal, which rounds twice.
+    pull = decay / torch.full((), float(top), device=ratio.device)
+    return rungs_down(one, ratio, factor, reach, k.to(torch.float32) * pull)
 
 
 def reference(

@@ -82,7 +82,8 @@ def _normalized(
     _require_fit(v, param)
     # In float64 a row's sum of squares can't overflow.
     squares = g.double().square() if g.ndim < 2 else g.double().square().flatten(1).mean(1)
-    v.copy_(v.double() * beta + squares * (1 - beta))
+    if g.numel():  # an empty row has no mean
+        v.copy_(v.double() * beta + squares * (1 - beta))
     typical = (v.double() / bias_correction(beta, step)).sqrt().to(dtype)
     typical = typical.reshape(v.shape + (1,) * (g.ndim - v.ndim))
     return torch.where(typical > 0, g / typical, 0.0).clamp(-clip, clip)

@@ -137,7 +137,8 @@ class Madam(MultiplicativeOptimizer):
         if isinstance(param, CodedTensor):
             raise ValueError(
                 f"{name} is stored in codes, which Madam in floating point can't move. "
-                "Use rung.optim.BBitMadam."
+                "Use rung.optim.BBitMadam (a ladder), LNSMadam (an LNS) or SignedMadam (a sinh "
+                "ladder)."
             )
         scale = root_mean_square(param, None)
         _require_trainable(param, scale, name)

@@ -42,8 +42,8 @@ def split_parameters(model: nn.Module, additive: Collection[str] = ()) -> Parame
         additive: Names of further parameters for the additive side.
 
     Returns:
-        A `ParameterSplit`. `rung.optim.Madam` and `BBitMadam` take it whole and train its additive
-        side by AdamW; or hand its lists to two optimizers.
+        A `ParameterSplit`. Every multiplicative optimizer of `rung.optim` takes it whole and trains
+        its additive side by AdamW; or hand its lists to two optimizers.
 
     Raises:
         ValueError: A name that no parameter has; a coded weight named as additive.

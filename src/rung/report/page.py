@@ -12,6 +12,7 @@ from rung.report.atomic import write_atomically
 from rung.report.bound import judge
 from rung.report.facts import (
     ADAMW_BYTES,
+    FREE,
     edge_shares,
     formats_of,
     in_nats,
@@ -125,6 +126,7 @@ def page_of(run: Run, svgs: dict[str, str]) -> dict[str, Any]:
         "binned": max((rungs_per_bin(ladder) for ladder in ladders), default=1),
         "drawn_rows": weights.MOST_ROWS,
         "drawn_panels": rungs.MOST_PANELS,
+        "ends": rungs.SIGNED_ENDS if run.config["optimizer"] == FREE else rungs.ENDS,
         "settings": setting_rows(run),
         "environment": dict_rows(run.config.get("environment") or {}),
     }

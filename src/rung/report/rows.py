@@ -35,6 +35,7 @@ _OPTIMIZER_OPTIONS = frozenset(
         "regularization",
         "rounding",
         "samples",
+        "scale",
         "scale_axis",
         "scale_bound",
         "scales_from",

@@ -1,4 +1,4 @@
-"""Figure: which rungs of a ladder or LNS the weights stand on, in total and layer by layer."""
+"""Figure: which rungs of a ladder, LNS or sinh ladder weights stand on, in total and by layer."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 4
+ENDS, SIGNED_ENDS = ("top", "bottom"), ("lowest", "highest")
+"""What the first and the last rung are called, where signs are apart and where they are not."""
 MOST_PANELS = 24
 """Most layers that the figure draws one by one; beyond that the largest ones."""
 
@@ -46,7 +48,7 @@ def coded_layers(run: Run) -> list[dict[str, Any]]:
 
 
 def sum_by_ladder(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One histogram for each ladder or LNS in use, over all of its layers."""
+    """One histogram for each ladder, LNS or sinh ladder in use, over all of its layers."""
     totals: dict[tuple[str, float, int], dict[str, Any]] = {}
     for layer in layers:
         rungs = layer["rungs"]
@@ -74,12 +76,12 @@ def _draw_total(axes: "Axes", total: dict[str, Any]) -> None:
     axes.set_ylabel(f"weights per {per} (%)")
     if system == "sinh":
         axes.set_xlabel("rung k (0 is zero, the ends are the largest weights of either sign)")
-        _label_edges(axes, total, ("lowest", "highest"))
+        _label_edges(axes, total, SIGNED_ENDS)
         _add_signed_axis(axes, total)
         return
     top = "the largest code" if system == "lns" else "the top of the ladder"
     axes.set_xlabel(f"rung k (0 is {top}: the largest weights)")
-    _label_edges(axes, total, ("top", "bottom"))
+    _label_edges(axes, total, ENDS)
     _add_size_axis(axes, total)
 
 
@@ -96,7 +98,7 @@ def _draw_layer(axes: "Axes", layer: dict[str, Any], title: str) -> None:
     axes.set_xticks([first, first + levels_of(layer["rungs"]) - 1])
     axes.tick_params(labelsize=7.5, length=2, pad=2)
     shares = edge_shares(layer["rungs"])
-    ends = ("lowest", "highest") if first else ("top", "bottom")
+    ends = SIGNED_ENDS if first else ENDS
     if shares:
         axes.annotate(
             f"{ends[0]} {numbers.percent(shares[0])}\n{ends[1]} {numbers.percent(shares[1])}",
@@ -172,7 +174,9 @@ def _add_size_axis(axes: "Axes", total: dict[str, Any]) -> None:
 
 def _add_signed_axis(axes: "Axes", total: dict[str, Any]) -> None:
     """Value of a weight on each rung, knee sinh(k h) of the top rung, on the upper side."""
-    knee, spacing = total["knee"], total["base_precision"]
+    knee, spacing = total.get("knee"), total["base_precision"]
+    if knee is None:
+        return
     sizes = [1.0, 0.1, 0.01] if knee < 0.5 else [1.0, 0.5]
     sizes = [size for size in sizes if size > knee * spacing * levels_of(total) / 40]
     values = [*(-size for size in sizes), 0.0, *reversed(sizes)]

@@ -79,6 +79,7 @@ DIAGNOSTICS = {
                     "bits": int,
                     "levels?": int,
                     "base_precision": _NUMBER,
+                    "knee?": _NUMBER,
                     "counts": [int],
                 }
             ),

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Kind = Literal["table", "rates", "lines"]
+KINDS: tuple[Kind, ...] = ("table", "rates", "lines")
+"""What a page shows: contestants, every learning rate as a result, or groups over places."""
+
 Budget = Literal["smoke", "cpu", "full"]
 BUDGETS: tuple[Budget, ...] = ("smoke", "cpu", "full")
 """smoke: does it run, says nothing; cpu: two cores and hours; full: as published, on a GPU."""
@@ -120,7 +124,7 @@ class Contest:
     name: str
     title: str
     source: str
-    kind: Literal["table", "rates", "lines"]
+    kind: Kind
     rows: tuple[Row, ...]
     across: str = ""
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from rung.hardware.energy import architecture, compare, count
 from rung.reproduce.contest import Budget
-from rung.reproduce.records import FORMAT_VERSION
+from rung.reproduce.records import FORMAT_VERSION, hidden_call
+from rung.reproduce.trials import Setup
 from rung.train.environment import environment
 from rung.train.files import write_json
 
@@ -36,7 +37,7 @@ def energy_results(budget: Budget, out: str | Path, command: str = "") -> dict[s
         "source": "Zhao et al. 2021, LNS-Madam, arXiv:2106.13914, abstract",
         "kind": "energy",
         "budget": budget,
-        "command": command,
+        "command": hidden_call(command, Setup(budget=budget, data={})),
         "environment": environment(),
         "batch": _BATCH,
         "published": PUBLISHED,

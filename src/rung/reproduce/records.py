@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rung.reproduce.contest import Contest
+from rung.reproduce.contest import KINDS, Contest
 from rung.reproduce.trials import Setup, Trial
 from rung.train.config import Config
 from rung.train.environment import environment
@@ -42,18 +43,42 @@ def trial_record(trial: Trial, folder: Path) -> Record:
         "bytes": summary["bytes"],
         "time": summary["time"],
         "data": hidden(config["data"], trial),
-        "command": hidden(trial.cell.command, trial),
+        "command": hidden_command(trial),
         "configuration": digest(trial.cell.config),
         "environment": summary["environment"],
     }
 
 
 def hidden(text: str, trial: Trial) -> str:
-    """A text without the places of data and runs on this machine, which are nobody's business."""
+    """A text without the place of the data on this machine, which is nobody's business."""
+    folder = trial.cell.config.data_dir
+    return text if folder is None else text.replace(folder, "DATA")
+
+
+def hidden_command(trial: Trial) -> str:
+    """A run's command without the places of data and runs on this machine."""
     config = trial.cell.config
-    for borrowed in _borrowed(config).values():
-        text = text.replace(borrowed, f"RUNS/{Path(borrowed).name}")
-    return text if config.data_dir is None else text.replace(config.data_dir, "DATA")
+    places = {folder: f"RUNS/{Path(folder).name}" for folder in _borrowed(config).values()}
+    if config.data_dir is not None:
+        places[config.data_dir] = "DATA"
+    words = []
+    for word in shlex.split(trial.cell.command):
+        key, equals, value = word.partition("=")
+        words.append(places.get(word, key + equals + places.get(value, value)))
+    return shlex.join(words)
+
+
+def hidden_call(command: str, setup: Setup) -> str:
+    """The command line of an experiment without folders: ``--data cifar10=DIR``, no ``--out``."""
+    words: list[str] = []
+    left_out = False
+    for word in shlex.split(command):
+        if left_out or word == "--out":
+            left_out = not left_out
+        elif not word.startswith("--out="):
+            key, equals, _ = word.removeprefix("--data=").partition("=")
+            words.append(f"{key}=DIR" if equals and key in setup.data else word)
+    return shlex.join(words)
 
 
 def _borrowed(config: Config) -> dict[str, str]:
@@ -77,14 +102,18 @@ def digest(config: Config) -> str:
 def recorded_runs(folder: Path) -> dict[tuple[str, str], Record]:
     """Every run that a results file in a folder quotes, by its command and `digest`.
 
-    Such runs need not be trained again on a machine that doesn't have their folders.
-
-    Raises:
-        ValueError: A results file is damaged.
+    Such runs need not be trained again on a machine that doesn't have their folders. Files that
+    hold anything else, or are of a newer Rung, are passed over: their runs are then trained.
     """
     found: dict[tuple[str, str], Record] = {}
     for path in sorted(folder.glob("*.json")):
-        for row in read_object(path).get("rows", ()):
+        try:
+            record = read_object(path)
+        except ValueError:
+            continue
+        if record.get("kind") not in KINDS or record.get("format_version") != FORMAT_VERSION:
+            continue
+        for row in record["rows"]:
             for run in (*row.get("trials", ()), *row.get("runs", ())):
                 if "configuration" in run:
                     found[run["command"], run["configuration"]] = run
@@ -94,14 +123,13 @@ def recorded_runs(folder: Path) -> dict[tuple[str, str], Record]:
 def recorded(trial: Trial, runs: Mapping[tuple[str, str], Record]) -> Record | None:
     """A trial's record among `recorded_runs`, with the labels of today; None: it has to run.
 
-    A run that another one is judged by or borrows from has to have its folder here, so rows with
-    such runs are never taken from a file.
+    A run that others borrow from has to have its folder here, and so is never taken from a file;
+    nor are runs that are judged by a classifier, which differs a little from machine to machine.
     """
     row = trial.row
-    if row.classifier or any(c.scales_from is not None for c in row.contestants):
+    if row.classifier or trial.contestant.label in {c.scales_from for c in row.contestants}:
         return None
-    key = hidden(trial.cell.command, trial), digest(trial.cell.config)
-    found = runs.get(key)
+    found = runs.get((hidden_command(trial), digest(trial.cell.config)))
     contestant = trial.contestant
     labels = {"contestant": contestant.label, "group": contestant.group, "place": contestant.place}
     return None if found is None else found | labels
@@ -146,7 +174,7 @@ def write_results(
         "kind": contest.kind,
         "across": contest.across,
         "budget": setup.budget,
-        "command": command,
+        "command": hidden_call(command, setup),
         "environment": environment(),
         "rows": rows,
     }

@@ -47,7 +47,9 @@ def run_contest(
 
     Runs lie in ``OUT/BUDGET``, where experiments share those that are alike; results in
     ``OUT/BUDGET/NAME.json``, written after every run. A run that a results file there quotes isn't
-    trained again, so an experiment can go on on another machine, which has the file alone.
+    trained again, so an experiment can go on on another machine, which has the file alone; to train
+    anew, move the file away too. Runs that others borrow from, and those that a classifier judges,
+    are trained again where their folders aren't.
 
     Args:
         contest: The experiment.
@@ -81,12 +83,19 @@ def run_contest(
         kept = before.get(row.name, {"status": "not run", "reason": reason})
         records[row.name] = kept | _described(row, setup.budget)
 
+    names = {row.name for row in found}
+
     def keep(row: Row, known: Record) -> None:
         records[row.name] |= known
+        # Another process may be at other rows of the same file.
+        for name, other in earlier_rows(folder, contest).items():
+            if name not in names:
+                records[name] |= other
         write_results(folder, contest, setup, list(records.values()), command)
 
     for row in found:
-        keep(row, _run_row(contest, row, setup, runner, partial(keep, row)))
+        held = _Held(partial(keep, row), before.get(row.name, {}), contest.kind == "rates")
+        keep(row, _run_row(contest, row, setup, runner, held))
     return write_results(folder, contest, setup, list(records.values()), command)
 
 
@@ -107,22 +116,17 @@ def _described(row: Row, budget: Budget) -> Record:
     }
 
 
-def _run_row(
-    contest: Contest, row: Row, setup: Setup, runner: "_Runner", keep: Callable[[Record], None]
-) -> Record:
-    """One task: trials of learning rates, then every seed; `keep` gets what there is meanwhile."""
+def _run_row(contest: Contest, row: Row, setup: Setup, runner: "_Runner", held: "_Held") -> Record:
+    """One task: trials of learning rates, then every seed; `held` gets what there is meanwhile."""
     if contest.kind == "rates":
         every = grid(row, setup)
-        runs = runner.run(every, lambda runs: keep(_unfinished(runs, len(every))))
+        runs = runner.run(every, partial(held.runs, len(every), {"trials": []}))
         return {"status": "measured", "reason": "", "trials": [], "runs": runs}
-    tried = runner.run(tuning(row, setup))
+    tried = runner.run(tuning(row, setup), held.trials)
     chosen = best_rates(tried)
     every = finals(row, setup, chosen)
     known = {"chosen": chosen, "trials": tried}
-
-    def keep_runs(runs: list[Record]) -> None:
-        keep(known | _unfinished(runs, len(every)))
-
+    keep_runs = partial(held.runs, len(every), known)
     first = [trial for trial in every if trial.contestant.scales_from is None]
     if len(first) < len(every):
         runner.run(first, keep_runs)
@@ -130,9 +134,39 @@ def _run_row(
     return known | {"status": "measured", "reason": "", "runs": runs}
 
 
-def _unfinished(runs: list[Record], count: int) -> Record:
-    reason = f"{len(runs)} of {count} runs have ended: the same command goes on."
-    return {"status": "partial", "reason": reason, "runs": runs}
+class _Held:
+    """What is known of a task before it is complete: a row that loses no run it had.
+
+    Args:
+        keep: Receives the row's fields whenever a run has ended.
+        before: The row as it was.
+        by_rate: Whether runs at other learning rates are other runs.
+    """
+
+    def __init__(self, keep: Callable[[Record], None], before: Record, by_rate: bool) -> None:
+        self._keep, self._before, self._by_rate = keep, before, by_rate
+
+    def trials(self, trials: list[Record]) -> None:
+        """Trials of learning rates, while there are more to come."""
+        reason = "Learning rates are being tried: the same command goes on."
+        found = {"trials": self._with_earlier("trials", trials, True)}
+        self._keep(found | {"status": "partial", "reason": reason, "runs": self._runs([])})
+
+    def runs(self, count: int, known: Record, runs: list[Record]) -> None:
+        """Runs of so many, while there are more to come; `known` are fields that are complete."""
+        reason = f"{len(runs)} of {count} runs have ended: the same command goes on."
+        self._keep(known | {"status": "partial", "reason": reason, "runs": self._runs(runs)})
+
+    def _runs(self, runs: list[Record]) -> list[Record]:
+        return self._with_earlier("runs", runs, self._by_rate)
+
+    def _with_earlier(self, field: str, runs: list[Record], by_rate: bool) -> list[Record]:
+        def identity(run: Record) -> tuple[Any, ...]:
+            return run["contestant"], run["seed"], run["lr"] if by_rate else None
+
+        own = {identity(run) for run in runs}
+        earlier = self._before.get(field) or []
+        return [*runs, *(run for run in earlier if identity(run) not in own)]
 
 
 def best_rates(trials: Sequence[Record]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rung.formats import Sinh, name_of
 from rung.formats.scaling import root_mean_square
 from rung.kernels.philox import PURPOSE_INIT, uniform
 from rung.tensor._parts import StoredFormat, allowed_scale, uniform_codes
@@ -26,13 +27,27 @@ class Options:
     skip: frozenset[str]
     others: bool
     scales: Mapping[str, float] | None
+    scale: float | None = None
 
     def check(self, names: set[str]) -> None:
         """Refuse options that are wrong on their own, and names that the model doesn't have."""
         if self.init not in ("round", "uniform"):
             raise ValueError(f"`init` must be 'round' or 'uniform'; got {self.init!r}.")
+        if self.init == "uniform" and isinstance(self.format, Sinh):
+            raise ValueError(
+                "`init='uniform'` draws magnitudes of up to W_max, far above fresh weights on a "
+                f"sinh ladder, whose W_max leaves room to grow; got format {name_of(self.format)}. "
+                "Use init='round'."
+            )
         if not self.scale_bound > 0:
             raise ValueError(f"`scale_bound` must be positive; got scale_bound={self.scale_bound}.")
+        if self.scale is not None and not 0 < self.scale < float("inf"):
+            raise ValueError(f"`scale` must be positive and finite; got scale={self.scale}.")
+        if self.scale is not None and (self.scales is not None or self.axis is not None):
+            raise ValueError(
+                "`scale` is one W_max for all weights, so `scales` and `axis` must be None; got "
+                f"axis={self.axis} and {len(self.scales or ())} scales. Leave `scale` out, or them."
+            )
         if self.scales is not None and self.axis is not None:
             raise ValueError(
                 f"`scales` holds one W_max a tensor, so `axis` must be None; got axis={self.axis}. "
@@ -77,8 +92,9 @@ def _scale_of(role: Role, weight: Tensor, options: Options, axis: int | None) ->
                 f"{given} for {role.name}. Leave it out of the codes by skip=[{role.name!r}]. "
                 "Nothing was changed."
             )
-        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        return torch.tensor(float(given), dtype=wide, device=weight.device)
+        return torch.tensor(float(given), dtype=_wide(weight), device=weight.device)
+    if options.scale is not None and role.additive_reason is None:
+        return torch.tensor(options.scale, dtype=_wide(weight), device=weight.device)
     scale = options.scale_bound * root_mean_square(weight, axis)
     if not bool((scale > 0).all()):
         where = "is all zero" if axis is None else f"has an all-zero index of axis {axis}"
@@ -87,3 +103,7 @@ def _scale_of(role: Role, weight: Tensor, options: Options, axis: int | None) ->
             f"(rung.optim.init_zeros_) or leave it out (skip=[{role.name!r}]). Nothing was changed."
         )
     return scale
+
+
+def _wide(weight: Tensor) -> torch.dtype:
+    return torch.float64 if weight.dtype == torch.float64 else torch.float32

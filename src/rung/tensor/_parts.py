@@ -155,11 +155,6 @@ def uniform_codes(fmt: StoredFormat, codes: Tensor, draws: Tensor) -> Tensor:
         codes: Stored codes.
         draws: Uniform in [0, 1), one for each code in flat order.
     """
-    if isinstance(fmt, Sinh):
-        last = sinh.top_of(fmt.bits)
-        sizes = (draws * (last + 1)).to(torch.int32).reshape(codes.shape)
-        moved = torch.where(_are_negative(fmt, codes), last - sizes, last + sizes)
-        return ladder.store_codes(moved, fmt.bits)
     drawn = (draws * fmt.levels).to(torch.int32).reshape(codes.shape)
     if isinstance(fmt, LNS):
         return lns.join(drawn, lns.is_negative(codes, fmt.bits), fmt.bits)
@@ -223,11 +218,14 @@ def require_fit(fmt: StoredFormat, codes: Tensor, scale: Tensor, signs: Tensor) 
             f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {codes.dtype}. "
             "Take parts and meta from the same tensor."
         )
-    # Codes that fill their storage are always in range; on "meta" there is nothing to look at.
-    if fmt.bits not in (8, 16) and count and type(codes) is Tensor and not codes.is_meta:
+    # Codes that fill their storage are always in range, but for a sinh ladder's last pattern; on
+    # "meta" there is nothing to look at.
+    free = isinstance(fmt, Sinh)
+    if (free or fmt.bits not in (8, 16)) and count and type(codes) is Tensor and not codes.is_meta:
         largest = int(ladder.load_codes(codes).max())
-        if largest >> fmt.bits:
+        if largest > (1 << fmt.bits) - 1 - free:
+            most = f"2^{fmt.bits} - 1" if free else f"2^{fmt.bits}"
             raise ValueError(
-                f"Codes of {name} must be under 2^{fmt.bits}; got {largest}. "
+                f"Codes of {name} must be under {most}; got {largest}. "
                 "Take parts and meta from the same tensor."
             )

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rung.formats import Sinh
 from rung.formats.scaling import require_finite, require_positive
 from rung.tensor._parts import allowed_scale, encode_parts
 from rung.tensor.coded import CodedTensor
@@ -12,10 +13,11 @@ def assign_(target: CodedTensor, source: Tensor) -> None:
     """Take over another weight in place.
 
     Codes of the same format are copied as they are, with scale, signs and key. Anything else is
-    rounded to the target's format, in which a zero becomes the smallest positive value. The scale
-    stays if the source fits under it; it becomes the source's largest magnitude where that is
-    larger, or where over 1 % of the source would fall off the bottom of the format for no other
-    reason than a scale too large.
+    rounded to the target's format, in which a zero becomes the smallest positive value, or stays
+    zero on a sinh ladder. The scale stays if the source fits under it; it becomes the source's
+    largest magnitude where that is larger, or where over 1 % of the source would fall off the
+    bottom of a ladder or an LNS for no other reason than a scale too large. A sinh ladder has no
+    bottom, and room above its weights is what they grow into.
 
     Raises:
         ValueError: Shapes differ; the source holds NaN or infinity; its signs are not those of the
@@ -54,8 +56,9 @@ def _round_from(target: CodedTensor, values: Tensor) -> None:
             )
     largest = _largest(values, target.scale)
     scale = torch.maximum(target.scale, largest)
-    lost, unavoidable = (_share_under(values, s, target) for s in (scale, largest))
-    scale = torch.where((lost > unavoidable + 0.01) & (largest > 0), largest, scale)
+    if not isinstance(target.format, Sinh):
+        lost, unavoidable = (_share_under(values, s, target) for s in (scale, largest))
+        scale = torch.where((lost > unavoidable + 0.01) & (largest > 0), largest, scale)
     require_positive(scale)
     scale = allowed_scale(target.format, scale)
     signs = "seed" if target.seeded else "packed"

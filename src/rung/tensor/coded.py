@@ -20,8 +20,8 @@ class CodedTensor(Tensor):
 
     `shape`, `dtype` and `device` are those of the decoded weight; memory is that of the codes. Used
     in a layer it decodes for the forward pass, frees the floats, and decodes again for the backward
-    pass; its gradient is dense. It is moved by `rung.optim.BBitMadam` (ladders), by
-    `rung.optim.LNSMadam` (LNS) or by ``copy_``; every other in-place operation is refused, because
+    pass; its gradient is dense. It is moved by `rung.optim.BBitMadam` (ladders), `LNSMadam` (LNS),
+    `SignedMadam` (sinh ladders) or by ``copy_``; every other in-place operation is refused, because
     its result would be lost.
 
     Make one by `from_float`, or a whole model's by `rung.store_weights_`.
@@ -83,8 +83,8 @@ class CodedTensor(Tensor):
             name: The parameter's name, so that parameters of one seed draw apart.
 
         Raises:
-            ValueError: NaN or infinity in the weight; a scale that is not positive; a format with
-                a zero; unknown `signs`, or seeded ones for an LNS.
+            ValueError: NaN or infinity in the weight; a scale that is not positive; an LNS with a
+                zero; unknown `signs`, or seeded ones for codes that hold the sign.
             TypeError: The weight is not a real floating-point tensor.
         """
         fmt = _parts.storable(fmt)

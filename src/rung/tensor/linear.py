@@ -60,8 +60,7 @@ def _fits(bias: Any, x: Tensor, weight: CodedTensor) -> bool:
 
 def _parts(weight: CodedTensor) -> tuple[Any, ...]:
     fmt = weight.format
-    if isinstance(fmt, Sinh):
-        raise AssertionError("`serves` has refused it")
+    assert not isinstance(fmt, Sinh), "`serves` refuses it"
     if isinstance(fmt, LNS):
         code = kernel.Code(fmt.bits, fmt.base_factor, 0.0)
     else:

@@ -80,12 +80,13 @@ def store_weights_(
     skip: Collection[str] = (),
     others: bool = False,
     scales: Mapping[str, float] | None = None,
+    scale: float | None = None,
 ) -> StoreReport:
     """Replace a model's weights by codes, in place.
 
     Matrices, convolution kernels and embeddings are stored; biases, norm gains, frozen and complex
     parameters stay as they are, and the report says why for each. W_max = scale_bound * RMS of the
-    weight, unless `scales` says it. Nothing is changed if any parameter is refused.
+    weight, unless `scales` or `scale` says it. Nothing is changed if any parameter is refused.
 
     Args:
         model: Any module; build optimizers after this call.
@@ -94,7 +95,7 @@ def store_weights_(
             magnitudes uniformly over the codes, as the paper did.
         scale_bound: sigma*/sigma of the paper, > 0: 1, 2 or 3 for weights fresh from their
             initialisation; trained ones reach further (look at their largest over their RMS).
-            None: 3, and 20 for a `Sinh`, whose rungs near zero don't thin out as its scale grows.
+            None: 3, and 20 for a `Sinh`, where a step moves small weights in proportion to it.
         signs: For ladders, ``"seed"`` (the default) redraws every sign from the seed and stores
             none: for weights fresh from their initialisation, which are symmetric. ``"packed"``
             keeps the signs at one bit a weight: for weights that were trained. An LNS and a
@@ -106,15 +107,20 @@ def store_weights_(
             their own signs (packed, since a gain of 1 must not become -1).
         scales: W_max by the name of every weight that is stored, e.g. the largest magnitudes of a
             trained model, as the paper borrowed them (its section 6).
+        scale: W_max of every weight matrix, kernel and embedding, > 0, whatever its RMS: a step of
+            theta then moves small weights of all layers of a `Sinh` by the same amount, as Adam
+            does. Biases and norm gains under `others` keep scale_bound * RMS.
 
     Returns:
         The report.
 
     Raises:
-        ValueError: Unknown format, `init` or `signs`; an LNS with a zero or with seeded signs; a
+        ValueError: Unknown format, `init` or `signs`; an LNS with a zero; seeded signs for codes
+            that hold the sign; uniform codes of a `Sinh`; a
             weight that is all zero or holds NaN or infinity; a name in `skip` or `scales` that no
             parameter has; a weight without its scale, or a scale that isn't positive; scales with
-            an axis; no weight to store; a weight already stored.
+            an axis; `scale` beside `scales` or not positive; no weight to store; a weight already
+            stored.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -139,6 +145,7 @@ def store_weights_(
         frozenset(skip),
         others,
         scales,
+        scale,
     )
     found = list(roles(model))
     options.check({role.name for role in found})

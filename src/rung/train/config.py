@@ -183,10 +183,13 @@ def _check_format(optimizer: str, name: str | None) -> None:
         return
     found = formats.get(name)
     if kind is not None and not isinstance(found, kind):
+        owners = [owner for owner, stored in STORES.items() if isinstance(found, stored)]
+        way_out = "To compute in it use --optimizer lns-madam, lmd or any other one."
+        if owners:
+            way_out = f"It is for --optimizer {owners[0]}."
         raise ValueError(
             f"`format` must name a {_WORDS[kind]} for optimizer {optimizer!r}, whose weights live "
-            f"on it; got format={name!r}. To compute in it use --optimizer lns-madam, lmd or any "
-            "other one."
+            f"on it; got format={name!r}. {way_out}"
         )
     for other, stored in STORES.items():
         if kind is None and isinstance(found, stored):

@@ -189,6 +189,8 @@ class SignedMadamOptions:
     """Largest step, in multiples of lr."""
     scale_bound: Positive = 20.0
     """Top rung, in multiples of the tensor's initial root mean square."""
+    scale: Positive | None = None
+    """Top rung of every weight, whatever its size at the start; none: `scale_bound` says it."""
     scale_axis: ScaleAxis = "tensor"
     """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
     weight_decay: NonNegative = 0.0
@@ -207,6 +209,11 @@ class SignedMadamOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.scale is not None and self.scale_axis != "tensor":
+            raise ValueError(
+                "`scale` is one top rung for all weights, so `scale_axis` must be 'tensor'; got "
+                f"{self.scale_axis!r}. Leave one of the two out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

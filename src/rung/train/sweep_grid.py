@@ -31,8 +31,8 @@ class Grid:
     lrs: tuple[float, ...] | None = None
     """Learning rates; None: the recipe's own for each optimizer."""
     bits: tuple[int, ...] | None = None
-    """Bits that a weight keeps after every update: an LNS (32: float32), for B-bit Madam a ladder;
-    LMD takes 32 only. None: the recipe's own."""
+    """Bits that a weight keeps after every update: an LNS (32: float32), for B-bit Madam a ladder,
+    for signed Madam a sinh ladder; LMD takes 32 only. None: the recipe's own."""
     seeds: tuple[int, ...] = (0,)
     """Seeds."""
     format: str | None = None

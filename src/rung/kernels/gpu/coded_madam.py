@@ -61,7 +61,7 @@ def _step(
     if SIGNS == _IN_CODES:
         bit = (code & (last + 1)) != 0
     elif SIGNS == _FREE:
-        bit = code < 0
+        bit = mask & False  # u goes down whatever the weight
     elif SIGNS == _PACKED:
         bytes_ = pointer(tl.load(at + 5), first // 8, tl.uint8, 1, False)
         bit = packed_signs(bytes_, left, CHUNK) != 0
@@ -143,8 +143,11 @@ def _numbers(
         steps, numbers, rungs = (lists.send(t, device) for t in (steps, numbers, rungs))
     factor, reach, decay = moves(steps, numbers, rungs)
     one = torch.ones((), device=numbers.device)
-    if max(tops) > 1:
-        decay = decay / torch.tensor(tops, dtype=torch.float32, device=decay.device)
+    if len(set(tops)) > 1:
+        decay = decay / lists.send(torch.tensor(tops, dtype=torch.float32), decay.device)
+    elif tops[0] > 1:
+        # By a tensor: torch would multiply by a number's reciprocal, which rounds twice.
+        decay = decay / torch.full((), float(tops[0]), device=decay.device)
     return lists.columns(
         len(tops), device, numbers[0], 1 - numbers[0], one, one, -factor if maximize else factor,
         reach, decay, steps,

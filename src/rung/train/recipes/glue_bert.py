@@ -13,6 +13,7 @@ from rung.train.optimizer_options import (
     LNSMadamOptions,
     MadamOptions,
     SGDOptions,
+    SignedMadamOptions,
 )
 from rung.train.recipe_options import SentenceOptions
 from rung.train.recipes.defaults import Defaults, choose, default_format, required_data_dir
@@ -30,6 +31,8 @@ _DEFAULTS: Defaults = {
     "madam": (1e-3, MadamOptions(scale_bound=_BOUND, additive_lr=5e-5)),
     "bbit-madam": (1e-3, BBitMadamOptions(scale_bound=_LADDER_BOUND, additive_lr=5e-5)),
     "lns-madam": (1.44e-3, LNSMadamOptions(scale_bound=_BOUND, additive_lr=5e-5)),
+    # A step moves small weights by lr * knee * scale: about Adam's 5e-5. Nobody has tried it yet.
+    "signed-madam": (2e-3, SignedMadamOptions(additive_lr=5e-5)),
     "lmd": (3e-3, LMDOptions(additive_lr=5e-5)),
 }
 _FILES = (
