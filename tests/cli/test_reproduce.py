@@ -32,7 +32,7 @@ def test_the_flags_are_frozen():
 def test_digits_need_no_data(reproduce, tmp_path):
     code, out, err = reproduce("madam-table2", "--rows", "digits", "--jobs", "1")
     assert (code, err) == (0, "")
-    assert "[5/5] digits, Madam 8 bits, better, lr 0.03, seed 0: accuracy " in out
+    assert "[7/7] digits, Madam 8 bits, better, lr 0.03, seed 0: accuracy " in out
     page = tmp_path / "reproduce" / "smoke" / "madam-table2.md"
     assert page.exists()
     assert "- **CIFAR-10, ResNet-18**: not run. Give CIFAR-10's" in page.read_text()
