@@ -29,3 +29,18 @@ def moments_of(kind, shapes, seed):
     generator = torch.Generator().manual_seed(seed)
     codes = [torch.randint(0, 256, v.shape, generator=generator).to(torch.uint8) for v in values]
     return codes, [torch.tensor(2.0 ** (i % 5)) for i in range(len(shapes))]
+
+
+def momenta_of(kind, shapes, seed):
+    """Of the sizes that normalised gradients have, some 0; no items of None."""
+    if kind is None:
+        return []
+    values = [
+        randn(*shape, seed=seed + i) * torch.exp(2 * randn(*shape, seed=i))
+        for i, shape in enumerate(shapes)
+    ]
+    for m in values:
+        m.view(-1)[1::17], m.view(-1)[3::19] = 0.0, 1e-5
+    if kind == "log8":
+        return [m.clamp(-400, 400).to(torch.float8_e4m3fn).view(torch.uint8) for m in values]
+    return [m.to(MOMENTS[kind]) for m in values]

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from kernels.moments import MOMENTS, gradients, moments_of, randn
+from kernels.moments import MOMENTS, gradients, momenta_of, moments_of, randn
 
-from rung.kernels import coded_madam, finite, inverse_root, madam, moment
+from rung.kernels import coded_madam, finite, inverse_root, madam, moment, rung_moves
 from rung.kernels.coded_madam import LADDER, LNS, SINH
 from rung.kernels.philox import key_from_seed
 
@@ -25,26 +25,28 @@ def coded_arguments(bits, system, kind, packed, shapes, **options):
     keys = [torch.tensor(key_from_seed(i, "w")) for i in range(count)]
     grads = options.get("grads") or gradients(shapes)
     rungs = torch.tensor([options.get("rungs", 1.7) * (1 + i / 7) for i in range(count)]).double()
-    numbers = torch.tensor([0.99, options.get("clip", 8.0), options.get("decay", 0.0)]).double()
+    numbers = torch.tensor(
+        [0.99, options.get("clip", 8.0), options.get("decay", 0.0), 0.9]
+    ).double()
+    momenta = momenta_of(options.get("momentum"), shapes, bits)
     return (
-        [c.to(dtype) for c in codes], moments, scales, grads, signs, keys,
+        [c.to(dtype) for c in codes], moments, scales, momenta, grads, signs, keys,
         torch.arange(1.0, count + 1), numbers, rungs, [bits] * count, system,
         options.get("stochastic", False), options.get("maximize", False),
     )  # fmt: skip
 
 
-def copied(arguments):
-    """The same with copies of the three lists that a step writes."""
-    written = [[t.clone() for t in part] for part in arguments[:3]]
-    return [*written, *arguments[3:]]
+def copied(arguments, written=3):
+    """The same with copies of the lists that a step writes."""
+    return [*([t.clone() for t in part] for part in arguments[:written]), *arguments[written:]]
 
 
-def assert_same_steps(operation, arguments, exact=3):
-    ours, theirs = copied(arguments), copied(arguments)
+def assert_same_steps(operation, arguments):
+    ours, theirs = copied(arguments, 4), copied(arguments, 4)
     for _ in range(2):
         operation(*ours)
         operation.reference(*theirs)
-    for a, b in zip(ours[:exact], theirs[:exact], strict=True):
+    for a, b in zip(ours[:4], theirs[:4], strict=True):
         for left, right in zip(a, b, strict=True):
             assert torch.equal(left, right)
 
@@ -79,6 +81,17 @@ def test_storages_signs_and_options_equal_the_references(kind, packed, options):
         assert_same_steps(
             coded_madam.step, coded_arguments(bits, system, kind, packed, SHAPES, **options)
         )
+
+
+@pytest.mark.parametrize("momentum", MOMENTS)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stochastic": True, "maximize": True}, {"decay": 0.3, "rungs": 0.1}, {"rungs": 1e30}],
+)
+def test_momenta_of_every_storage_equal_the_references(momentum, options):
+    for bits, system, kind in ((8, LADDER, "fp32"), (12, LNS, "bf16"), (8, SINH, "log8")):
+        arguments = coded_arguments(bits, system, kind, True, SHAPES, momentum=momentum, **options)
+        assert_same_steps(coded_madam.step, arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -171,7 +184,7 @@ def test_wanted_rungs_are_those_of_the_formula():
     new = coded_madam.next_moment(grad, v, numbers)
     ratio = grad * inverse_root.unscaled(new)
     signs = torch.where(randn(10_000, seed=2) < 0, -1.0, 1.0)
-    got = coded_madam.rungs_down(signs, ratio, *coded_madam.moves(steps, numbers, rungs))
+    got = rung_moves.rungs_down(signs, ratio, *rung_moves.moves(steps, numbers, rungs))
     expected_v, update = madam.normalized_gradient(grad.double(), v.double(), 5, 0.999, 8.0)
     torch.testing.assert_close(new.double(), expected_v, rtol=2e-7, atol=0)
     expected = (signs * update + 0.1) * 1.7
@@ -182,14 +195,14 @@ def test_a_step_moves_no_weight_further_than_its_reach():
     steps, rungs = torch.tensor([1.0]), torch.tensor([1e9], dtype=torch.float64)
     for decay in (0.0, 1.0):
         numbers = torch.tensor([0.9, 8.0, decay], dtype=torch.float64)
-        _, reach, decay_in_rungs = coded_madam.moves(steps, numbers, rungs)
-        assert float(reach + decay_in_rungs) == coded_madam.FURTHEST
+        _, reach, decay_in_rungs = rung_moves.moves(steps, numbers, rungs)
+        assert float(reach + decay_in_rungs) == rung_moves.FURTHEST
 
 
 def test_stochastic_moves_have_the_wanted_mean_whatever_the_draw():
     every = torch.arange(2**16, dtype=torch.int32)
     for wanted in (0.0, 0.25, -0.25, 1 / 3, -1 / 3, 2.0**-16, 5.875, -1234.5):
-        moves = coded_madam.whole_rungs(torch.tensor(wanted), every)
+        moves = rung_moves.whole_rungs(torch.tensor(wanted), every)
         assert abs(float(moves.double().mean()) - wanted) < 2.0**-16
         assert set(moves.tolist()) <= {math.floor(wanted), math.floor(wanted) + 1}
 

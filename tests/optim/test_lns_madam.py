@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import StepLR
 
 import rung
 from rung.formats import LNS
-from rung.kernels.coded_madam import rungs_down
 from rung.kernels.lns import exponents, is_negative, join
+from rung.kernels.rung_moves import rungs_down
 from rung.optim import BBitMadam, LNSMadam, lns_madam_update, split_parameters
 from rung.tensor import CodedTensor
 

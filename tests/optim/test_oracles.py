@@ -148,18 +148,21 @@ def test_lns_exponents_equal_the_integer_oracle(bits, rounding, shape, weight_de
 @pytest.mark.parametrize("bits", [2, 4, 8, 10, 12, 16])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("shape", [*SHAPES, (0,), (4, 0)])
-@pytest.mark.parametrize(("weight_decay", "clip"), [(0.0, 8.0), (0.5, 1.5)])
-def test_signed_codes_equal_the_integer_oracle(bits, rounding, shape, weight_decay, clip):
+@pytest.mark.parametrize(
+    ("weight_decay", "clip", "momentum"), [(0.0, 8.0, 0.0), (0.5, 1.5, 0.0), (0.5, 1.5, 0.9)]
+)
+def test_signed_codes_equal_the_integer_oracle(bits, rounding, shape, weight_decay, clip, momentum):
     fmt = Sinh(bits, 0.03)
     lr = max(0.1, 0.7 * fmt.spacing) if rounding == "nearest" else 0.1
     parameter = nn.Parameter(CodedTensor.from_float(randn(*shape, seed=1), fmt, 3.0, seed=5))
     optimizer = SignedMadam(
-        [parameter], lr, clip=clip, rounding=rounding, state="fp32", weight_decay=weight_decay
+        [parameter], lr, 0.999, clip, weight_decay, momentum, rounding=rounding, state="fp32"
     )
     top = 2 ** (bits - 1) - 1
     start = (load_codes(parameter.codes) - top).flatten().tolist()
     options = {"lr": lr, "rounding": rounding, "weight_decay": weight_decay, "clip": clip}
     options |= {"bits": bits, "spacing": fmt.spacing, "key": int(parameter.key)}
+    options |= {"momentum": momentum}
     expected = oracle_run(
         SignedMadamOracle, start, [0] * len(start), gradients(shape, 30), **options
     )
@@ -172,6 +175,7 @@ def test_signed_codes_equal_the_integer_oracle(bits, rounding, shape, weight_dec
     assert parameter.codes.dtype == fmt.code_dtype
     if parameter.numel() > 6:
         assert seen == {True, False}
+    assert ("exp_avg" in optimizer.state[parameter]) == (momentum > 0)
 
 
 def test_a_signed_weight_walks_through_zero():

@@ -6,8 +6,8 @@ from torch import nn
 
 import rung
 from rung.formats import Sinh, get
-from rung.kernels.coded_madam import rungs_towards
 from rung.kernels.ladder import load_codes, store_codes
+from rung.kernels.rung_moves import rungs_towards
 from rung.optim import SignedMadam, signed_madam_update, split_parameters, state_bytes
 from rung.tensor import CodedTensor
 
@@ -100,23 +100,89 @@ def test_stochastic_rounding_of_moves_keeps_the_mean():
     assert abs(float(moved.mean()) - expected) < 3 * (expected * (1 - expected) / n) ** 0.5
 
 
-def test_weights_and_state_take_two_bytes_and_one_with_rows():
-    for state, bytes_ in (("log8", 1.0), ("bf16", 2.0), ("fp32", 4.0), ("rows", 4 / 64)):
+@pytest.mark.parametrize(
+    ("state", "bytes_", "carried"),
+    [("log8", 1.0, 1.0), ("bf16", 2.0, 2.0), ("fp32", 4.0, 4.0), ("rows", 4 / 64, 1.0)],
+)
+def test_weights_and_state_take_the_documented_bytes(state, bytes_, carried):
+    for momentum in (0.0, 0.9):
         model = nn.Linear(64, 64, bias=False)
         rung.store_weights_(model, "sinh8")
-        optimizer = SignedMadam(model.parameters(), state=state)
+        optimizer = SignedMadam(model.parameters(), state=state, momentum=momentum)
         model(torch.ones(2, 64)).square().mean().backward()
         optimizer.step()
         assert model.weight.stored_bytes == 64 * 64 + 12
-        assert abs(state_bytes(optimizer) / 64**2 - bytes_) < 0.01
+        expected = bytes_ + (carried if momentum else 0)
+        assert abs(state_bytes(optimizer) / 64**2 - expected) < 0.01
 
 
+def test_a_momentum_goes_on_where_gradients_end():
+    parameter = stored(torch.zeros(2), "sinh16")
+    optimizer = SignedMadam([parameter], 0.1, momentum=0.5, rounding="nearest", state="fp32")
+    thetas = [theta_of(parameter)]
+    for grad in (torch.tensor([1.0, -1.0]), torch.zeros(2)):
+        parameter.grad = grad
+        optimizer.step()
+        thetas.append(theta_of(parameter))
+    # m / (1 - 0.5^t) is 1, then 0.25 / 0.75.
+    for step, part in ((0, 1.0), (1, 1 / 3)):
+        expected = 0.1 * part * torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        moved = thetas[step + 1] - thetas[step]
+        torch.testing.assert_close(moved, expected, atol=2e-4, rtol=0)
+
+
+def test_a_momentum_that_comes_later_begins_at_zero_and_checkpoints_keep_it():
+    parameter = stored(randn(40, seed=2))
+    optimizer = SignedMadam([parameter])
+    parameter.grad = randn(40, seed=3)
+    optimizer.step()
+    assert "exp_avg" not in optimizer.state[parameter]
+    optimizer.param_groups[0]["momentum"] = 0.9
+    optimizer.step()
+    assert optimizer.state[parameter]["exp_avg"].dtype == torch.uint8
+    other = stored(parameter.detach().decode())
+    again = SignedMadam([other], momentum=0.9)
+    again.load_state_dict(optimizer.state_dict())
+    kept, loaded = (o.state[p]["exp_avg"] for o, p in ((optimizer, parameter), (again, other)))
+    assert bool((kept != 0).any())
+    assert torch.equal(kept, loaded)
+    assert loaded.dtype == torch.uint8
+    again.state[other]["exp_avg"] = torch.zeros(41, dtype=torch.uint8)
+    other.grad = parameter.grad
+    with pytest.raises(
+        ValueError, match=r"has shape \(40,\), and its state 'exp_avg' must have it"
+    ):
+        again.step()
+    for bad in (1.0, -0.1, float("nan")):
+        with pytest.raises(
+            ValueError, match=rf"`momentum` must be in \[0, 1\); got momentum={bad}"
+        ):
+            SignedMadam([stored(randn(4))], momentum=bad)
+
+
+def test_a_skipped_step_on_the_device_leaves_the_momentum():
+    parameter = stored(randn(40, seed=2))
+    optimizer = SignedMadam([parameter], momentum=0.9, capturable=True)
+    before = []
+    for grad in (randn(40, seed=3), torch.full((40,), float("nan"))):
+        parameter.grad = grad
+        optimizer.step()
+        state = optimizer.state[parameter]
+        before.append([t.clone() for t in (parameter.codes, state["exp_avg"], state["step"])])
+    assert all(torch.equal(a, b) for a, b in zip(*before, strict=True))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_rows_move_as_whole_moments_do_where_a_row_is_alike(rounding):
+def test_rows_move_as_whole_moments_do_where_a_row_is_alike(rounding, momentum):
     runs = []
     for state in ("fp32", "rows"):
         parameter = stored(randn(5, 40, seed=2))
-        optimizer = SignedMadam([parameter], rounding=rounding, state=state, weight_decay=0.3)
+        optimizer = SignedMadam(
+            [parameter], rounding=rounding, state=state, weight_decay=0.3, momentum=momentum
+        )
+        if momentum:  # the rows' own has eight bits
+            optimizer.state[parameter]["exp_avg"] = torch.zeros(5, 40)
         for step in range(5):
             parameter.grad = torch.full((5, 40), 1.0 + step) * torch.tensor(
                 [[1.0], [-2], [3], [0.1], [5]]

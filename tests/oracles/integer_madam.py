@@ -14,18 +14,30 @@ F = np.float32
 
 
 class WantedRungs:
-    """One weight's v; `step(g, sign)` returns how many rungs its magnitude should shrink by."""
+    """One weight's v; `step(g, sign)` returns how many rungs its magnitude should shrink by.
 
-    def __init__(self, beta: float, clip: float, weight_decay: float, rungs: float) -> None:
-        self.beta, self.rungs = beta, rungs
+    With a momentum it moves by m / (1 - momentum^t), m the mean of what it would have moved by.
+    """
+
+    def __init__(
+        self, beta: float, clip: float, weight_decay: float, rungs: float, momentum: float = 0.0
+    ) -> None:
+        self.beta, self.rungs, self.clip = beta, rungs, F(clip)
+        self.momentum, self.m = momentum, F(0)
         self.reach, self.decay = F(clip * rungs), F(weight_decay * rungs)
         self.v, self.t = F(0), 0
 
     def step(self, g: F, sign: int) -> F:
         self.t += 1
         self.v = F(self.v * F(self.beta)) + F(F(g * g) * F(1 - self.beta))
-        factor = F(0.17442136943757947 * math.sqrt(1 - self.beta**self.t) * self.rungs)
-        u = F(F(g * self._over_root()) * factor)
+        normal = 0.17442136943757947 * math.sqrt(1 - self.beta**self.t)
+        ratio = F(g * self._over_root())
+        if self.momentum:
+            u = min(max(F(ratio * F(normal)), F(-self.clip)), self.clip)
+            self.m = F(self.m * F(self.momentum)) + F(u * F(1 - self.momentum))
+            u = F(self.m * F(self.rungs / (1 - self.momentum**self.t)))
+        else:
+            u = F(ratio * F(normal * self.rungs))
         return F(F(sign) * min(max(u, F(-self.reach)), self.reach) + self.decay)
 
     def _over_root(self) -> F:

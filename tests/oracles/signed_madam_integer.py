@@ -19,10 +19,11 @@ class SignedMadamOracle:
         beta: float = 0.999,
         clip: float = 8.0,
         weight_decay: float = 0.0,
+        momentum: float = 0.0,
     ) -> None:
         self.k, self.top = k, 2 ** (bits - 1) - 1
         # The reach leaves room for the largest pull, which WantedRungs' own decay stands for.
-        self.wanted = WantedRungs(beta, clip, 0.0, lr / spacing)
+        self.wanted = WantedRungs(beta, clip, 0.0, lr / spacing, momentum)
         self.pull = F(F(weight_decay * lr / spacing) / F(self.top))
         self.rounding = Rounding(rounding, key, index)
 

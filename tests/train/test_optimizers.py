@@ -66,13 +66,14 @@ def test_options_reach_the_optimizer():
 
 def test_options_reach_signed_madam():
     network = model()
-    made = config("signed-madam", "scale_bound=5", "scale_axis=channel", "state=rows", "beta=0.9")
+    options = ("scale_bound=5", "scale_axis=channel", "state=rows", "beta=0.9", "momentum=0.7")
+    made = config("signed-madam", *options)
     assert store_weights(made, network).endswith("(sinh8)")
     optimizer = build_optimizer(made, network)
     assert isinstance(optimizer, SignedMadam)
     group, additive = optimizer.param_groups
     assert (group["state"], group["beta"], group["rounding"]) == ("rows", 0.9, "stochastic")
-    assert (group["lr"], additive["lr"]) == (0.1, 0.004)
+    assert (group["lr"], additive["lr"], group["momentum"]) == (0.1, 0.004, 0.7)
     weight = next(p for p in group["params"] if p.ndim == 2)
     assert weight.scale.shape == (weight.shape[0], 1)
 

@@ -18,10 +18,12 @@ STORAGES = (torch.float32, torch.bfloat16, torch.uint8)  # that loops and kernel
 _LOG8_POWERS = [2.0 ** (k / LOG8_BASE_FACTOR) for k in range(LOG8_BASE_FACTOR + 1)]
 
 
-def random_halves(key: Tensor, start: int, count: int, step: int | Tensor) -> tuple[Tensor, Tensor]:
+def random_halves(
+    key: Tensor, start: int, count: int, step: int | Tensor, purpose: int = PURPOSE_MOMENT
+) -> tuple[Tensor, Tensor]:
     """Two 16-bit random numbers for each of a step's elements start ... start + count - 1.
 
-    Thirty-two neighbours share word i // 32 of the stream (key, step, `PURPOSE_MOMENT`): the first
+    Thirty-two neighbours share word i // 32 of the stream (key, step, purpose): the first
     number is its lower half, the second its upper one, each with the upper five bits exclusive-or
     i mod 32. So each number is uniform, and 32 neighbours round up as many times as their odds say
     but for one: systematic sampling, of less variance than independent draws, at a fraction of
@@ -31,7 +33,7 @@ def random_halves(key: Tensor, start: int, count: int, step: int | Tensor) -> tu
         (for moments, for moves): int32 in [0, 2^16), shape (count,).
     """
     first, last = start // 32, (start + count + 31) // 32
-    words = random_words(key, first, last - first, step, PURPOSE_MOMENT)
+    words = random_words(key, first, last - first, step, purpose)
     lanes = torch.arange(32, dtype=torch.int32, device=words.device) << 11
     halves = (words & 0xFFFF, (words >> 16) & 0xFFFF)
     begin = start - 32 * first

@@ -1,11 +1,11 @@
 """Learning by multiplication: one pure update per algorithm, one shared loop."""
 
-from rung.kernels.coded_madam import (
+from rung.kernels.madam import madam_update, normalized_gradient
+from rung.kernels.rung_moves import (
     bbit_madam_update,
     lns_madam_update,
     signed_madam_update,
 )
-from rung.kernels.madam import madam_update, normalized_gradient
 from rung.optim._checkpoints import state_bytes
 from rung.optim._lmd_rule import default_lr
 from rung.optim.bbit_madam import BBitMadam

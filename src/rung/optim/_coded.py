@@ -13,8 +13,8 @@ from rung.kernels import coded_madam as kernel
 from rung.kernels.madam import Scalar
 from rung.optim import _additive
 from rung.optim._base import MultiplicativeOptimizer
-from rung.optim._checks import Group, check_choice
-from rung.optim._moment import init_moment
+from rung.optim._checks import Group, check_choice, check_range
+from rung.optim._moment import init_moment, init_momentum, momenta_of
 from rung.optim._moment import scales as moment_scales
 from rung.optim._rows import ROWS, init_rows, step_codes
 from rung.optim._work import Work
@@ -61,6 +61,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         clip: float,
         weight_decay: float,
         *,
+        momentum: float = 0.0,
         rounding: str = "nearest",
         state: str = "bf16",
         on_nonfinite: str = "skip",
@@ -77,6 +78,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
             "beta": beta,
             "clip": clip,
             "weight_decay": weight_decay,
+            "momentum": momentum,
             "rounding": rounding,
             "state": state,
             "on_nonfinite": on_nonfinite,
@@ -108,6 +110,8 @@ class CodedOptimizer(MultiplicativeOptimizer):
     def _check_group(self, group: Group) -> None:
         super()._check_group(group)
         check_choice("rounding", group["rounding"], ("nearest", "stochastic"))
+        momentum = group["momentum"]
+        check_range("momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
 
     def add_param_group(self, param_group: Group) -> None:
         """As in the base class; warns of an lr that rounding to nearest can't follow."""
@@ -135,6 +139,8 @@ class CodedOptimizer(MultiplicativeOptimizer):
             init_rows(state, param.codes)
         else:
             init_moment(state, param.codes, group["state"])
+        if group["momentum"]:
+            init_momentum(state, param.codes, group["state"])
 
     def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
         if group["algorithm"] != self.algorithm or group["rounding"] == "stochastic":
@@ -174,16 +180,18 @@ class CodedOptimizer(MultiplicativeOptimizer):
         coded = cast("list[CodedTensor]", params)
         moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
         codes, formats = [param.codes for param in coded], [param.format for param in coded]
-        with undone_unless(finite, [*codes, *moments, *scales]):
+        momenta = momenta_of(work)
+        with undone_unless(finite, [*codes, *moments, *scales, *momenta]):
             kernel.step(
                 codes,
                 moments,
                 scales,
+                momenta,
                 grads,
                 [param.signs for param in coded],
                 [param.key for param in coded],
                 advance_all([state["step"] for state in states], finite),
-                numbers(group["beta"], group["clip"], group["weight_decay"]),
+                numbers(group["beta"], group["clip"], group["weight_decay"], group["momentum"]),
                 numbers(*(self._rungs_per_update(fmt, group["lr"]) for fmt in formats)),
                 [fmt.bits for fmt in formats],
                 _SYSTEMS[self.format_type],

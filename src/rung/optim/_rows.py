@@ -1,5 +1,6 @@
 """A second moment of one number per output row: plain PyTorch beside the kernels, and slower."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -7,11 +8,13 @@ from torch import Tensor
 
 from rung.formats import Sinh
 from rung.kernels import ladder
-from rung.kernels.coded_madam import FURTHEST, bbit_madam_update, signed_madam_update
 from rung.kernels.madam import Scalar, bias_correction
 from rung.kernels.moment import random_halves
+from rung.kernels.momentum import read as read_momentum
+from rung.kernels.momentum import write as write_momentum
+from rung.kernels.rung_moves import FURTHEST, bbit_madam_update, signed_madam_update
 from rung.optim._checks import Group
-from rung.optim._moment import State
+from rung.optim._moment import State, momenta_of
 from rung.optim._work import Work
 from rung.optim._write import advance, undone_unless, write_weight
 from rung.tensor.coded import CodedTensor
@@ -42,17 +45,31 @@ def step_floats(work: Work, finite: Tensor | None) -> None:
 def step_codes(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
     """B-bit and signed Madam's step; `rungs` are those that an update of 1 moves each weight by."""
     group, params, grads, states = work
-    for param, grad, state, factor in zip(params, grads, states, rungs, strict=True):
+    momenta: Sequence[Tensor | None] = momenta_of(work) or [None] * len(params)
+    for param, grad, state, carried, factor in zip(
+        params, grads, states, momenta, rungs, strict=True
+    ):
         coded = cast(CodedTensor, param)
-        with undone_unless(finite, [coded.codes, state["row_avg_sq"]]):
+        own = [] if carried is None else [carried]
+        with undone_unless(finite, [coded.codes, state["row_avg_sq"], *own]):
             update = _normalized(param, grad, state, group, finite)
+            time = state["step"].to(torch.int64)
+            if carried is not None:
+                update = _carry(update, carried, coded.key, time, group["momentum"])
             draws = None
             if group["rounding"] == "stochastic":
-                time = state["step"].to(torch.int64)
                 draws = random_halves(coded.key, 0, update.numel(), time)[1]
             new = _moved(coded, update, factor, group["weight_decay"], draws)
             stored = ladder.store_codes(new, coded.format.bits)
             coded.codes.copy_(stored.reshape(coded.codes.shape))
+
+
+def _carry(update: Tensor, carried: Tensor, key: Tensor, time: Tensor, momentum: float) -> Tensor:
+    """Move a momentum in place; what weights move by, m / (1 - momentum^t)."""
+    flat = carried.view(-1)
+    new = read_momentum(flat) * momentum + update.reshape(-1) * (1 - momentum)
+    write_momentum(flat, new, key, 0, time)
+    return (new / (1 - momentum**time)).reshape(update.shape)
 
 
 def _moved(

@@ -195,8 +195,10 @@ class SignedMadamOptions:
     """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
     weight_decay: NonNegative = 0.0
     """Pull of theta towards 0: a weight on the top rung shrinks by exp(-lr times this) a step."""
+    momentum: Fraction = 0.0
+    """Decay per step of the mean of normalised gradients that weights move by; 0: none is kept."""
     state: RowState = "log8"
-    """How the second moment is stored; rows: one number for each output row."""
+    """How the second moment is stored, and the momentum; rows: one number for each output row."""
     rounding: Rounding = "stochastic"
     """How a step becomes whole rungs; nearest needs lr of at least half a rung."""
     additive_lr: Positive = 4e-3

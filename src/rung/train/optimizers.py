@@ -1,6 +1,7 @@
 """From a configuration to stored weights and an optimizer."""
 
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -99,6 +100,9 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """The optimizer of a configuration over a model whose weights are already stored."""
     options = config.optimizer_options
     if isinstance(options, BBitMadamOptions | LNSMadamOptions | SignedMadamOptions):
+        own: dict[str, Any] = {}
+        if isinstance(options, SignedMadamOptions):
+            own["momentum"] = options.momentum
         return _OF_CODES[type(options)](
             split_for(config, model),
             lr=rate_of(config),
@@ -108,6 +112,7 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
             state=options.state,
             rounding=options.rounding,
             additive_lr=options.additive_lr,
+            **own,
         )
     if isinstance(options, LMDOptions):
         return _lmd(config, options, model)

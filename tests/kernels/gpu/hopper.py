@@ -48,15 +48,15 @@ def cases():
         for kind in range(3):
             own = {"NARROW": kind == 1, "KIND": kind, **chunk}
             yield f"madam-{kind}-{even}", madam._step, TABLE, own
-            own |= {"WIDE": kind == 0, "SIGNS": kind, "STOCHASTIC": kind > 0}
+            own |= {"WIDE": kind == 0, "CARRIED": -1, "SIGNS": kind, "STOCHASTIC": kind > 0}
             yield f"coded-madam-{kind}-{even}", coded_madam._step, TABLE, own
-            free = own | {"SIGNS": coded_madam.FREE}
+            free = own | {"SIGNS": coded_madam.FREE, "CARRIED": kind}
             yield f"coded-madam-free-{kind}-{even}", coded_madam._step, TABLE, free
     pointers = {"places": "*i64", "owners": "*i32", "found": "*i32"}
     own = {"NARROW": False, "EVEN": True, "CHUNK": 1024}
     yield "largest", moments._largest, pointers, own
     pointers = {"places": "*i64", "found": "*i32", "numbers": "*fp32", "log8": "*fp32"}
-    yield "rescale", moments._rescale, {**pointers, "count": "i32"}, {"COLUMNS": 8, "ROWS": 128}
+    yield "rescale", moments._rescale, {**pointers, "count": "i32"}, {"COLUMNS": 12, "ROWS": 128}
     pointers = {"a": "*u8", "b": "*u8", **dict.fromkeys(("sizes", "constants", "total"), "*i64")}
     pointers |= {"overflows": "*i64", **dict.fromkeys(("rows", "width", "depth"), "i32")}
     own = {"LAST": 127, "GAMMA": 8, "SPAN": 1, "BITS": 24, "WRAPS": False, "ZERO": True, "BINS": 8}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from kernels.gpu.samples import on_device
-from kernels.moments import MOMENTS, gradients, moments_of, randn
+from kernels.moments import MOMENTS, gradients, momenta_of, moments_of, randn
 
 from rung.kernels import coded_madam, madam
 from rung.kernels.coded_madam import LADDER, LNS, SINH
@@ -26,10 +26,14 @@ def coded_arguments(bits, system, kind, packed, shapes, **options):
     sizes = [(c.numel() + 7) // 8 if packed and system == LADDER else 0 for c in codes]
     signs = [torch.randint(0, 256, (n,), generator=generator).to(torch.uint8) for n in sizes]
     rungs = torch.tensor([options.get("rungs", 1.7) * (1 + i / 7) for i in range(count)]).double()
-    numbers = torch.tensor([0.99, options.get("clip", 8.0), options.get("decay", 0.0)]).double()
+    numbers = torch.tensor(
+        [0.99, options.get("clip", 8.0), options.get("decay", 0.0), 0.9]
+    ).double()
+    momenta = momenta_of(options.get("momentum"), shapes, bits)
     return on_device(
-        [c.to(dtype) for c in codes], moments, scales, options.get("grads") or gradients(shapes),
-        signs, [torch.tensor(key_from_seed(i, "w")) for i in range(count)],
+        [c.to(dtype) for c in codes], moments, scales, momenta,
+        options.get("grads") or gradients(shapes), signs,
+        [torch.tensor(key_from_seed(i, "w")) for i in range(count)],
     ) + (
         torch.arange(1.0, count + 1), numbers, rungs, [bits] * count, system,
         options.get("stochastic", False), options.get("maximize", False),
@@ -37,10 +41,10 @@ def coded_arguments(bits, system, kind, packed, shapes, **options):
 
 
 def assert_same_steps(arguments):
-    ours, theirs = ([[t.clone() for t in part] for part in arguments[:3]] for _ in range(2))
+    ours, theirs = ([[t.clone() for t in part] for part in arguments[:4]] for _ in range(2))
     for _ in range(2):
-        gpu_coded.step(*ours, *arguments[3:])
-        coded_madam.reference(*theirs, *arguments[3:])
+        gpu_coded.step(*ours, *arguments[4:])
+        coded_madam.reference(*theirs, *arguments[4:])
     for a, b in zip(ours, theirs, strict=True):
         for left, right in zip(a, b, strict=True):
             assert torch.equal(left, right)
@@ -66,6 +70,16 @@ def test_codes_of_every_format_equal_the_references(bits, system, stochastic):
 def test_storages_signs_and_options_equal_the_references(kind, packed, options):
     for bits, system in ((8, LADDER), (16, LNS), (8, SINH)):
         assert_same_steps(coded_arguments(bits, system, kind, packed, SHAPES[:5], **options))
+
+
+@pytest.mark.parametrize("momentum", MOMENTS)
+@pytest.mark.parametrize("options", [{"stochastic": True, "maximize": True}, {"decay": 0.3}])
+def test_momenta_of_every_storage_equal_the_references(momentum, options):
+    for bits, system, kind in ((8, LADDER, "fp32"), (12, LNS, "bf16"), (8, SINH, "log8")):
+        arguments = coded_arguments(
+            bits, system, kind, True, SHAPES[:5], momentum=momentum, **options
+        )
+        assert_same_steps(arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

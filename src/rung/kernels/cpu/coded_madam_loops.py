@@ -31,6 +31,7 @@ from rung.kernels.cpu.lane_control import Variable, loop, when
 from rung.kernels.cpu.lane_operands import choose
 from rung.kernels.cpu.memory_lanes import prefetch, read_bits
 from rung.kernels.cpu.moment_lanes import advance, bounded, read_gradients, size_of
+from rung.kernels.cpu.momentum_lanes import carry
 from rung.kernels.cpu.philox_noise import (
     KEYS,
     ROOM,
@@ -41,10 +42,10 @@ from rung.kernels.cpu.philox_noise import (
     shared_halves,
 )
 from rung.kernels.cpu.simd import bits_of, float_of, select, splat, to_float, to_int
-from rung.kernels.philox import PURPOSE_MOMENT, PURPOSE_SIGN
+from rung.kernels.philox import PURPOSE_MOMENT, PURPOSE_MOMENTUM, PURPOSE_SIGN
 
 _f32, _i32, _u64 = np.float32, np.int32, np.uint64
-_MOMENT, _SIGN = _i32(PURPOSE_MOMENT), _u64(PURPOSE_SIGN)
+_MOMENT, _MOMENTUM, _SIGN = _i32(PURPOSE_MOMENT), _i32(PURPOSE_MOMENTUM), _u64(PURPOSE_SIGN)
 # Adding it rounds to an integer, which the lower half of the float's bits then holds.
 _TO_INTEGER = _f32(1.5 * 2**23)
 _PARTS = _f32(2.0**16)  # of a rung, in which stochastic moves are counted
@@ -52,17 +53,17 @@ _TOP_BIT = _i32(0x8000)
 _AHEAD = 2048  # bytes
 
 # Columns of `places` and of `numbers`, a row per tensor.
-CODES, GRAD, MOMENT, SIGNS, KEY, COUNT, STEP, LAST = range(8)
-BETA, REST, SCALE, INVERSE, FACTOR, REACH, DECAY = range(7)
+CODES, GRAD, MOMENT, MOMENTUM, SIGNS, KEY, COUNT, STEP, LAST = range(9)
+BETA, REST, SCALE, INVERSE, FACTOR, REACH, DECAY, NORMAL, CLIP, CARRY, CARRY_REST = range(11)
 # Parts of a thread's scratch memory: offsets in bytes.
-SCHEDULE, NOISE, DRAWN_SIGNS = 0, KEYS, KEYS + ROOM
+SCHEDULE, NOISE, CARRY_NOISE, DRAWN_SIGNS = 0, KEYS, KEYS + ROOM, KEYS + 2 * ROOM
 TAIL = DRAWN_SIGNS + CHUNK // 8
-SCRATCH = TAIL + 384
+SCRATCH = TAIL + 512
 
 
 @lane
 def _rungs(ratio: Any, negative: Any, numbers: Any) -> Any:
-    """`coded_madam.rungs_down` of sixteen weights."""
+    """`rung_moves.rungs_down` of sixteen weights."""
     factor, reach, decay = numbers
     x = bits_of(bounded(ratio * splat(factor), reach))
     x = select(negative, x ^ splat(_i32(-(2**31))), x)
@@ -71,7 +72,7 @@ def _rungs(ratio: Any, negative: Any, numbers: Any) -> Any:
 
 @lane
 def _whole(x: Any, y: Any, noise: Any, stochastic: Any) -> Any:
-    """`coded_madam.whole_rungs` of 32 moves, counted in 2^-16ths of a rung if `stochastic`."""
+    """`rung_moves.whole_rungs` of 32 moves, counted in 2^-16ths of a rung if `stochastic`."""
     if stochastic is None:
         magic = splat(_TO_INTEGER)
         return lower_halves(bits_of(x + magic), bits_of(y + magic))
@@ -80,7 +81,7 @@ def _whole(x: Any, y: Any, noise: Any, stochastic: Any) -> Any:
 
 @lane
 def _towards(ratio: Any, k: Any, numbers: Any) -> Any:
-    """`coded_madam.rungs_towards` of sixteen weights, whose decay is that of one rung."""
+    """`rung_moves.rungs_towards` of sixteen weights, whose decay is that of one rung."""
     factor, reach, decay = numbers
     return bounded(ratio * splat(factor), reach) + to_float(k) * splat(decay)
 
@@ -153,20 +154,25 @@ def _moves(numbers: Any, stochastic: Any) -> Any:
 
 @lane
 def _part(
-    codes: Any, grad: Any, v: Any, signs: Any, n: Any, first: Any, step: Any, numbers: Any,
+    codes: Any, grad: Any, v: Any, m: Any, signs: Any, n: Any, first: Any, step: Any, numbers: Any,
     last: Any, likes: Any, modes: Any, tables: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """A multiple of 32 elements, of which the first is `first` of its tensor."""
-    like, grad_like, moment_like = likes
+    like, grad_like, moment_like, carry_like = likes
     stochastic, noisy = modes[2:]
     size, grad_size, moment_size = size_of(like), size_of(grad_like), size_of(moment_like)
+    carry_size = size_of(carry_like)
     beta, rest = numbers[BETA], numbers[REST]
     scales, moves = (numbers[SCALE], numbers[INVERSE]), _moves(numbers, stochastic)
+    carried = numbers[NORMAL], numbers[CLIP], numbers[CARRY], numbers[CARRY_REST]
     noise = scratch + NOISE
     for block in loop(first // SHARED, (first + n + (SHARED - 1)) // SHARED):
         place = block * SHARED - first
         if noisy is not None:
             shared_halves(noise, scratch + SCHEDULE, block * SHARED, step, _MOMENT)
+            if carry_like is not None:
+                other = scratch + CARRY_NOISE
+                shared_halves(other, scratch + SCHEDULE, block * SHARED, step, _MOMENTUM)
         for i in loop(max(place, 0), min(place + SHARED, n), 32):
             own = noise + (i - place) // 8
             prefetch(grad + grad_size * i + _AHEAD)
@@ -175,6 +181,7 @@ def _part(
             prefetch(codes + size * i + _AHEAD)
             g = read_gradients(grad + grad_size * i, grad_like)
             r = advance(g, v + moment_size * i, moment_like, own, beta, rest, scales, tables)
+            r = carry(r, m + carry_size * i, carry_like, own + (CARRY_NOISE - NOISE), carried)
             _move(
                 codes + size * i, like, modes[:2], r, signs + i // 8, own + ROOM // 2, stochastic,
                 moves, last,
@@ -194,26 +201,31 @@ def _chunk(
             fill_words(signs.now, (n + 127) // 128, _u64(place[KEY]), block, _u64(0), _SIGN)
     codes, grad = place[CODES] + size * first, place[GRAD] + grad_size * first
     v, step, last = place[MOMENT] + moment_size * first, _i32(place[STEP]), _i32(place[LAST])
+    carry_size = size_of(likes[3])
+    m = place[MOMENTUM] + carry_size * first
     full = n & np.int64(-32)
     # What is left goes through copies that have room for 32.
     room, rest = scratch + TAIL, n - full
     copies = (
-        (room, codes + size * full, size * rest), (room + 64, grad + grad_size * full,
-        grad_size * rest), (room + 192, v + moment_size * full, moment_size * rest),
-        (room + 320, signs.now + full // 8, (rest + 7) // 8),
-    )  # fmt: skip
+        (room, codes + size * full, size * rest),
+        (room + 192, v + moment_size * full, moment_size * rest),
+        (room + 320, m + carry_size * full, carry_size * rest),
+        (room + 64, grad + grad_size * full, grad_size * rest),
+        (room + 448, signs.now + full // 8, (rest + 7) // 8),
+    )
     # One loop for both, since a second copy of it would take as long again to compile.
     for part in loop(0, choose(rest > 0, 2, 1)):
         tail = part > 0
         with when(tail):
-            for copy in copies if modes[0] is None else copies[:3]:
+            for copy in copies if modes[0] is None else copies[:4]:
                 copy_bytes(*copy)
         _part(
             choose(tail, room, codes), choose(tail, room + 64, grad), choose(tail, room + 192, v),
-            choose(tail, room + 320, signs.now), choose(tail, 32, full),
-            choose(tail, first + full, first), step, numbers, last, likes, modes, tables, scratch,
+            choose(tail, room + 320, m), choose(tail, room + 448, signs.now),
+            choose(tail, 32, full), choose(tail, first + full, first), step, numbers, last, likes,
+            modes, tables, scratch,
         )  # fmt: skip
-    for target, source, count in (copies[0], copies[2]):
+    for target, source, count in copies[:3]:
         copy_bytes(source, target, count)
 
 
@@ -225,13 +237,15 @@ def step(
     """Move codes and moments of a list of tensors: their chunks begin ... end - 1.
 
     Args:
-        places: int64, a row per tensor: addresses of codes, gradient, moment and packed signs (0
-            where they are drawn or in the codes), key, elements, step, largest code.
+        places: int64, a row per tensor: addresses of codes, gradient, moment, momentum and packed
+            signs (0 where they are drawn or in the codes), key, elements, step, largest code.
         numbers: float32, a row per tensor: beta, 1 - beta, the moment's scale and 1 / its new one;
-            factor, reach and decay of `coded_madam.moves`.
+            factor, reach and decay of `rung_moves.moves`; u per ratio and clip of
+            `momentum.normals`, momentum, 1 - momentum.
         chunks: int64, number of chunks before each tensor, and in all.
         likes: Numbers whose types tell the storage: uint8 or uint16 codes; gradients in float32 or,
-            as uint16, bfloat16; moments in float32, bfloat16 or, as uint8, log codes.
+            as uint16, bfloat16; moments in float32, bfloat16 or, as uint8, log codes; momenta in
+            float32, bfloat16 or, as uint8, 8-bit floats, or None.
         modes: None for no, else an integer: codes hold the sign; the sign is free; moves are
             rounded stochastically; random numbers are needed at all.
         tables: Address; see `moment_lanes.advance`.

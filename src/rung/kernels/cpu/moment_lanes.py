@@ -52,10 +52,11 @@ def limited(x: Any, limit: Any) -> Any:
 
 @intrinsic
 def size_of(_context: Any, like: Any) -> Any:
-    """Bytes of a number."""
+    """Bytes of a number; 0 of None."""
+    size = 0 if isinstance(like, types.NoneType) else like.bitwidth // 8
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(types.int64, like.bitwidth // 8)
+        return context.get_constant(types.int64, size)
 
     return types.int64(like), build
 

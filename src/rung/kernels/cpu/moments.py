@@ -19,6 +19,7 @@ LIKES = {
     torch.bfloat16: np.uint16(0),
     torch.uint8: np.uint8(0),
     torch.int16: np.uint16(0),
+    None: None,
 }
 _TABLES = np.array(log8_tables(), np.float32)
 _TABLES[3] = np.array(log8_tables()[3], np.int32).view(np.float32)
@@ -42,7 +43,7 @@ def run(
     places: NDArray[np.int64],
     numbers: NDArray[np.float32],
     count: int,
-    dtypes: tuple[torch.dtype, ...],
+    dtypes: tuple[torch.dtype | None, ...],
     modes: tuple[int | None, ...],
     scratch: int,
 ) -> None:
