@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rung.report import write_reproduced
+from rung.report import reproduced_figure, write_reproduced
 from rung.report.reproduced_data import best_rate, error_by_rate, flatness, spread
 from rung.report.reproduced_table import table
 
@@ -16,8 +16,8 @@ def run(contestant, seed, final, lr=0.1, up=False, status="finished"):
         "metric": {"name": "error", "split": "test", "higher_is_better": up},
         "loss": {"train": 1.0, "eval": 1.0},
         "bytes": {"weights_per_weight": 1.0, "state_per_weight": 2.0},
-        "time": {"seconds": 1.0}, "data": "some data", "command": "rung train x",
-        "environment": ENVIRONMENT,
+        "time": {"seconds": 1.0, "ms_per_step": 12.4}, "data": "some data",
+        "command": "rung train x", "environment": ENVIRONMENT,
     }  # fmt: skip
 
 
@@ -48,6 +48,25 @@ def test_a_table_has_ours_beside_the_papers():
     assert "- **Task B**: not run. No data." in text
     assert "Mean and range over seeds 0, 1." in text
     assert "commit abcdef012345." in text
+
+
+def test_an_arena_has_everyone_against_the_first(tmp_path):
+    runs = [run("AdamW", 0, 0.02), run("AdamW", 1, 0.03), run("signed", 0, 0.024)]
+    runs[2]["bytes"] = {"weights_per_weight": 1.0, "state_per_weight": 1.05}
+    made = record("arena", runs, chosen={"AdamW": 0.1})
+    text = table(made)
+    assert "| | lr | error, % | against AdamW, % | bytes a weight | ms a step |" in text
+    assert "| AdamW | 0.1 (tuned) | 2.500 (2.000 to 3.000) | +0.0 | 3.00 | 12 |" in text
+    assert "| signed | 0.1 | 2.400 | -4.0 | 2.05 | 12 |" in text
+    made["rows"][0]["contestants"].append({"label": "later", "group": "", "place": 1.0})
+    assert "later" not in table(made)
+    write_reproduced(made, tmp_path)
+    assert (tmp_path / "test.svg").exists()
+    panel = reproduced_figure.draw(made).axes[0]
+    assert panel.get_ylabel() == "loss against AdamW, %"
+    rings = {line.get_label(): line.get_xydata().tolist() for line in panel.get_lines()}
+    assert rings["AdamW"] == [[3.0, 0.0]]
+    assert rings["signed"] == [[2.05, pytest.approx(-4.0)]]
 
 
 def test_a_row_of_which_runs_are_missing_says_so(tmp_path):

@@ -1,8 +1,9 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from rung.reproduce import Contestant, Setup, energy_results, run_contest
+from rung.reproduce import Contestant, Row, Setup, Size, energy_results, run_contest
 from rung.reproduce.runs import best_rates
 from rung.train.display import Silent
 
@@ -56,6 +57,33 @@ def test_what_has_ended_is_not_run_again(setup, tmp_path):
     assert again.lines[1].startswith("[4/4] characters, Adam, seed 1: ")
     finals = [run["final"] for run in first["rows"][0]["runs"]]
     assert [run["final"] for run in once["rows"][0]["runs"]] == finals
+
+
+def test_a_row_is_judged_by_its_loss_where_it_says_so(setup, tmp_path):
+    one = (Contestant(label="SGD", optimizer="sgd", rates=(0.01, 0.3)),)
+    size = Size(words="a blink", epochs=1, seeds=(0,))
+    images = Row(
+        name="digits", title="Digits", recipe="digits-mlp", unit="loss, nats", contestants=one,
+        sizes={"smoke": size}, judged="loss",
+    )  # fmt: skip
+    made = replace(contest("arena"), rows=(images,))
+    (row,) = run_contest(made, setup, tmp_path)["rows"]
+    for run in (*row["trials"], *row["runs"]):
+        assert run["final"] == run["loss"]["eval"]
+        assert (run["metric"]["name"], run["metric"]["higher_is_better"]) == ("loss", False)
+    losses = {run["lr"]: run["loss"]["eval"] for run in row["trials"]}
+    assert row["chosen"] == {"SGD": min(losses, key=losses.get)}
+    # Elsewhere the results file is enough, but not for a row that is judged by the metric.
+    (tmp_path / "b" / "smoke").mkdir(parents=True)
+    kept = (tmp_path / "smoke" / "tiny.json").read_text()
+    (tmp_path / "b" / "smoke" / "tiny.json").write_text(kept)
+    again = Lines()
+    assert run_contest(made, setup, tmp_path / "b", display=again)["rows"][0]["runs"] == row["runs"]
+    assert again.lines == []
+    plain = replace(made, rows=(replace(images, judged="metric"),), name="plain")
+    (other,) = run_contest(plain, setup, tmp_path / "b", display=again)["rows"]
+    assert len(again.lines) == 3
+    assert other["runs"][0]["metric"]["name"] == "accuracy"
 
 
 class _Killed(Exception):

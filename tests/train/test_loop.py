@@ -10,7 +10,7 @@ from filelock import FileLock
 from rung.optim import state_bytes
 from rung.train import loop, run
 from rung.train.checkpoint import load_checkpoint
-from rung.train.config import OPTIMIZERS
+from rung.train.config import BF16_WEIGHTS, OPTIMIZERS
 from rung.train.interrupt import Interrupt
 from rung.train.tasks import WindowTask
 
@@ -289,7 +289,7 @@ def test_bytes_are_those_of_the_tensors(tiny, tmp_path, optimizer, monkeypatch):
     assert summary["parameters"] == sum(p.numel() for p in seen["it"].model.parameters())
     if optimizer in ("bbit-madam", "signed-madam"):
         assert summary["bytes"]["weights"] < 2 * summary["parameters"]
-    elif optimizer == "lns-madam":
+    elif optimizer in ("lns-madam", *BF16_WEIGHTS):
         assert summary["bytes"]["weights"] < 3 * summary["parameters"]
     else:
         assert summary["bytes"]["weights"] == 4 * summary["parameters"]

@@ -11,7 +11,7 @@ from rung import formats
 from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate, SignedMadam
 from rung.tensor import CodedTensor
 from rung.train import get_recipe, with_settings
-from rung.train.config import OPTIMIZERS
+from rung.train.config import BF16_WEIGHTS, OPTIMIZERS
 from rung.train.optimizers import build_optimizer, store_weights
 from rung.train.schedules import build_schedule, cosine, linear
 
@@ -35,12 +35,14 @@ def test_every_optimizer_takes_a_step_on_a_model_with_norms(name):
     network = model()
     made = config(name)
     stored = store_weights(made, network)
-    assert (stored is not None) == (name in ("bbit-madam", "lns-madam", "signed-madam"))
+    coded = ("bbit-madam", "lns-madam", "signed-madam")
+    assert (stored is not None) == (name in (*coded, *BF16_WEIGHTS))
     optimizer = build_optimizer(made, network)
     assert lrs(optimizer)[0] == made.lr
 
     def closure():
-        network(torch.ones(3, 4)).square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=name in BF16_WEIGHTS):
+            network(torch.ones(3, 4)).square().mean().backward()
         return 0.0
 
     optimizer.step(closure)

@@ -28,6 +28,18 @@ def finals(row: Record, contestant: str) -> list[float]:
     return [row["factor"] * run["final"] for run in finished]
 
 
+def against(row: Record, contestant: str, other: str) -> float | None:
+    """By how many percent a contestant's mean lies above another one's; None without runs."""
+    ours, theirs = finals(row, contestant), finals(row, other)
+    return 100 * (mean(ours) / mean(theirs) - 1) if ours and theirs else None
+
+
+def bytes_of(run: Record) -> float:
+    """Bytes of weights and optimizer state for each weight of a model."""
+    size = run["bytes"]
+    return float(size["weights_per_weight"] + size["state_per_weight"])
+
+
 def higher_is_better(row: Record) -> bool:
     """Direction of a measured row's metric."""
     return bool(row["runs"][0]["metric"]["higher_is_better"])

@@ -6,7 +6,14 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from rung.report import style
-from rung.report.reproduced_data import best_rate, error_by_rate, finals, shown
+from rung.report.reproduced_data import (
+    best_rate,
+    bytes_of,
+    error_by_rate,
+    finals,
+    runs_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,16 +23,20 @@ Record = Mapping[str, Any]
 
 _FLOAT_PLACE = 18.0
 _COLUMNS = 2
+_LEGEND = 4  # columns
+_MARKERS = "os^D"
 
 
 def draw(record: Record) -> "Figure | None":
     """The figure of a results file; None where nothing was measured, and of energies."""
-    makers = {"table": _dots, "rates": _rates, "lines": _lines}
+    makers = {"table": _dots, "rates": _rates, "lines": _lines, "arena": _arena}
     rows = shown(record)
     if record["kind"] not in makers or not rows:
         return None
     # The labels of a table's contestants take the room of a second column.
     columns = 1 if record["kind"] == "table" else min(_COLUMNS, len(rows))
+    if record["kind"] == "arena":  # whose legend takes the width
+        columns = _COLUMNS
     lines = -(-len(rows) // columns)
     most = max(len(row["contestants"]) for row in rows)
     height = max(3.0, 0.26 * most) if record["kind"] == "table" else 3.0
@@ -39,7 +50,7 @@ def draw(record: Record) -> "Figure | None":
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(_LEGEND, len(labels)))
     return figure
 
 
@@ -55,6 +66,29 @@ def _dots(axes: "Axes", row: Record, record: Record) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xlabel(row["unit"])
+
+
+def _arena(axes: "Axes", row: Record, record: Record) -> None:
+    """How far above the first contestant, by bytes a weight; every seed a dot, the mean a ring."""
+    labels = [c["label"] for c in row["contestants"]]
+    first = finals(row, labels[0])
+    if not first:
+        return
+    for place, label in enumerate(labels):
+        values = [100 * (value / mean(first) - 1) for value in finals(row, label)]
+        if not values:
+            continue
+        size = bytes_of(runs_of(row, label)[0])
+        color = style.SERIES[place % len(style.SERIES)]
+        marker = _MARKERS[place // len(style.SERIES) % len(_MARKERS)]
+        axes.plot([size] * len(values), values, marker, color=color, markersize=3, alpha=0.5)
+        axes.plot(size, mean(values), marker, color=color, markersize=8, label=label,
+                  markerfacecolor="none")  # fmt: skip
+    axes.axhline(0.0, color=style.MUTED, linewidth=0.8)
+    axes.set_xscale("log")
+    style.plain_log_axis(axes.xaxis)
+    axes.set_xlabel("bytes a weight, weights and state")
+    axes.set_ylabel(f"loss against {labels[0]}, %")
 
 
 def _rates(axes: "Axes", row: Record, record: Record) -> None:

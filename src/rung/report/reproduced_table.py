@@ -1,10 +1,13 @@
 """Tables of `rung reproduce` in Markdown."""
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 from rung.report.reproduced_data import (
+    against,
     best_rate,
+    bytes_of,
     error_by_rate,
     finals,
     flatness,
@@ -19,13 +22,16 @@ Record = Mapping[str, Any]
 
 def table(record: Record) -> str:
     """The table of a results file, and below it what every row was trained on."""
-    makers = {"table": _contest, "rates": _rates, "lines": _contest, "energy": _energy}
+    makers = {
+        "table": _contest, "rates": _rates, "lines": _contest, "arena": _contest, "energy": _energy,
+    }  # fmt: skip
     return makers[record["kind"]](record)
 
 
 def _contest(record: Record) -> str:
     """A table a task: contestants, ours beside the paper's."""
-    blocks = [_task(row) for row in shown(record)]
+    task = _arena if record["kind"] == "arena" else _task
+    blocks = [task(row) for row in shown(record)]
     return "\n".join([*blocks, *_missing(record), _origin(record)])
 
 
@@ -50,15 +56,37 @@ def _task(row: Record) -> str:
     return "\n".join([*lines, "", _notes(row), ""])
 
 
-def _outcome(row: Record, label: str) -> str:
+def _arena(row: Record) -> str:
+    """Every contestant against the first one, with what it holds and how long its steps take."""
+    first = row["contestants"][0]["label"]
+    lines = [
+        f"**{row['title']}** ({row['size']})",
+        "",
+        f"| | lr | {row['unit']} | against {first}, % | bytes a weight | ms a step |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for contestant in row["contestants"]:
+        label = contestant["label"]
+        runs = runs_of(row, label)
+        if not runs:
+            continue
+        rate = f"{runs[0]['lr']:g}" + (" (tuned)" if label in row.get("chosen", {}) else "")
+        behind = against(row, label, first)
+        cells = [label, rate, _outcome(row, label, 3), "" if behind is None else f"{behind:+.1f}"]
+        times = [run["time"]["ms_per_step"] for run in runs if run["time"]["ms_per_step"]]
+        cells += [_bytes(runs[0]), f"{median(times):.0f}" if times else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _notes(row), ""])
+
+
+def _outcome(row: Record, label: str, digits: int = 2) -> str:
     diverged = sum(run["status"] != "finished" for run in runs_of(row, label))
     remark = f"{diverged} diverged" if diverged else ""
-    return ", ".join(part for part in (spread(finals(row, label)), remark) if part)
+    return ", ".join(part for part in (spread(finals(row, label), digits), remark) if part)
 
 
 def _bytes(run: Record) -> str:
-    size = run["bytes"]
-    return f"{size['weights_per_weight'] + size['state_per_weight']:.2f}"
+    return f"{bytes_of(run):.2f}"
 
 
 def _rates(record: Record) -> str:

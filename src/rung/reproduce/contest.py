@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["table", "rates", "lines"]
-KINDS: tuple[Kind, ...] = ("table", "rates", "lines")
-"""What a page shows: contestants, every learning rate as a result, or groups over places."""
+Kind = Literal["table", "rates", "lines", "arena"]
+KINDS: tuple[Kind, ...] = ("table", "rates", "lines", "arena")
+"""What a page shows: contestants, every learning rate as a result, groups over places, or
+contestants against the first one, by bytes."""
+
+Judged = Literal["metric", "loss"]
 
 Budget = Literal["smoke", "cpu", "full"]
 BUDGETS: tuple[Budget, ...] = ("smoke", "cpu", "full")
@@ -91,6 +94,8 @@ class Row:
         published: Figure of the paper by a contestant's label, as printed there.
         remark: What a reader has to know of this row.
         classifier: Whether its metric needs a trained classifier of CIFAR-10.
+        judged: What contestants and trials are judged by: the recipe's metric, or its loss on the
+            data that the metric is of.
     """
 
     name: str
@@ -105,6 +110,7 @@ class Row:
     published: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
     classifier: bool = False
+    judged: Judged = "metric"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,8 +121,8 @@ class Contest:
         name: As of ``rung reproduce``.
         title: One line.
         source: Paper, table or figure.
-        kind: What its page shows: ``table``, ``rates`` (every learning rate is a result) or
-            ``lines`` (groups over places).
+        kind: What its page shows: ``table``, ``rates`` (every learning rate is a result),
+            ``lines`` (groups over places) or ``arena`` (against the first contestant, by bytes).
         rows: Tasks.
         across: What the horizontal axis of a figure of lines is.
     """
@@ -135,5 +141,6 @@ DATA: dict[str, str] = {
     "imagenet": "a folder of images in ImageNet's layout, train/CLASS and val/CLASS",
     "wikitext2": "wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens of wikitext-2-v1",
     "fashion": "Fashion-MNIST's four IDX files",
+    "tokens": "train.bin, val.bin and meta.pkl as nanoGPT's prepare.py writes them",
 }
 """Keys of data folders and what they hold."""

@@ -27,7 +27,7 @@ def trial_record(trial: Trial, folder: Path) -> Record:
         json.loads((folder / trial.cell.name / name).read_text(encoding="utf-8"))
         for name in ("summary.json", "config.json")
     )
-    metric = summary["metric"]
+    metric = _judged(trial.row.judged, summary)
     return {
         "contestant": trial.contestant.label,
         "group": trial.contestant.group,
@@ -36,6 +36,7 @@ def trial_record(trial: Trial, folder: Path) -> Record:
         "lr": config["lr"],
         "status": summary["status"],
         "reason": summary["reason"],
+        "judged": trial.row.judged,
         "final": metric["final"],
         "best": metric["best"],
         "metric": {key: metric[key] for key in ("name", "split", "higher_is_better")},
@@ -47,6 +48,15 @@ def trial_record(trial: Trial, folder: Path) -> Record:
         "configuration": digest(trial.cell.config),
         "environment": summary["environment"],
     }
+
+
+def _judged(by: str, summary: Record) -> Record:
+    """The metric that a run is judged by, with its final value."""
+    metric: Record = summary["metric"]
+    if by == "metric":
+        return metric
+    loss = {"name": "loss", "higher_is_better": False, "best": None}
+    return metric | loss | {"final": summary["loss"]["eval"]}
 
 
 def hidden(text: str, trial: Trial) -> str:
@@ -130,9 +140,11 @@ def recorded(trial: Trial, runs: Mapping[tuple[str, str], Record]) -> Record | N
     if row.classifier or trial.contestant.label in {c.scales_from for c in row.contestants}:
         return None
     found = runs.get((hidden_command(trial), digest(trial.cell.config)))
+    if found is None or found.get("judged", "metric") != row.judged:
+        return None
     contestant = trial.contestant
     labels = {"contestant": contestant.label, "group": contestant.group, "place": contestant.place}
-    return None if found is None else found | labels
+    return found | labels
 
 
 def ended_record(folder: Path) -> str:

@@ -156,6 +156,12 @@ _TASKS: dict[str, dict[str, object]] = {
         "unit": "loss a character, nats",
         "remark": "Embedded data; not in the paper.",
     },
+    "tokens": {
+        "title": "tokens of a file, GPT",
+        "recipe": "tokens-gpt",
+        "unit": "loss a token, nats",
+        "data": "tokens",
+    },
     "digits-vit": {
         "title": "scikit-learn's digits, ViT",
         "recipe": "digits-vit",

@@ -35,8 +35,17 @@ OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "lns-madam": LNSMadamOptions,
     "lmd": LMDOptions,
     "signed-madam": SignedMadamOptions,
+    "adamw-bf16": AdamOptions,
+    "adamw-8bit": AdamOptions,
+    "adamw-8bit-bf16": AdamOptions,
 }
 """Names for ``--optimizer`` and the class of their options."""
+
+RIVALS = frozenset({"adamw-bf16", "adamw-8bit", "adamw-8bit-bf16"})
+"""AdamW of torchao (bfloat16 weights and moments) and of bitsandbytes (8-bit moments)."""
+
+BF16_WEIGHTS = frozenset({"adamw-bf16", "adamw-8bit-bf16"})
+"""Those whose weights are bfloat16, rounded stochastically; forward passes are then in it too."""
 
 DEFAULT_OPTIMIZER = "bbit-madam"
 """What trains when nothing is said."""
@@ -137,6 +146,7 @@ class Config:
                 "'lmd' takes: it chooses by the number of steps. Give one by --lr."
             )
         _check_format(self.optimizer, self.format)
+        self._check_rival()
         if self.compute_format is not None and self.options.precision != "float32":
             raise ValueError(
                 "`precision` must be 'float32' where layers compute in a format, whose numbers "
@@ -158,6 +168,19 @@ class Config:
                 f"`{changed[0]}` says how layers compute in a format; got it with "
                 f"format={self.format!r} and optimizer={self.optimizer!r}. "
                 f"Give format={DEFAULT_LNS!r} too, or drop it."
+            )
+
+    def _check_rival(self) -> None:
+        """Refuse to round again what another library's optimizer rounds."""
+        if self.optimizer in RIVALS and self.update_format is not None:
+            raise ValueError(
+                f"`update_format` must be none for optimizer {self.optimizer!r}, which stores "
+                f"weights its own way; got {self.update_format!r}. Use 'adamw'."
+            )
+        if self.optimizer in BF16_WEIGHTS and self.compute_format is not None:
+            raise ValueError(
+                f"`format` must be none for optimizer {self.optimizer!r}, whose bfloat16 weights "
+                f"are computed with as they are; got {self.format!r}. Use 'adamw'."
             )
 
     @property

@@ -1,6 +1,7 @@
 """From a configuration to stored weights and an optimizer."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -29,6 +30,7 @@ from rung.train.optimizer_options import (
     SignedMadamOptions,
 )
 from rung.train.others import prepare_others, split_for
+from rung.train.rivals import build_rival, narrow_weights
 
 _AXES = {"tensor": None, "channel": 0}
 _OF_CODES: dict[type, type[BBitMadam | LNSMadam | SignedMadam]] = {
@@ -81,7 +83,7 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
             axis=_AXES[options.scale_axis],
         )
     else:
-        return None
+        return narrow_weights(config.optimizer, model)
     return f"{before:,} bytes of weights became {report.bytes_after:,} ({stored_as})"
 
 
@@ -161,8 +163,9 @@ def _float_optimizer(
             weight_decay=options.weight_decay,
         )
     if isinstance(options, AdamOptions):
-        kind = AdamW if config.optimizer == "adamw" else Adam
-        return kind(
+        build = partial(build_rival, config.optimizer)
+        known = {"adam": Adam, "adamw": AdamW}
+        return known.get(config.optimizer, build)(
             model.parameters(),
             lr=rate_of(config),
             betas=(options.beta1, options.beta2),

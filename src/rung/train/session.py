@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rung.train.average import Average
-from rung.train.config import Config
+from rung.train.config import BF16_WEIGHTS, Config
 from rung.train.fingerprint import fingerprint
 from rung.train.layers import convert_layers
 from rung.train.optimizers import build_optimizer, store_weights, with_rate
@@ -143,8 +143,9 @@ def build(config: Config, task: Task, device: torch.device) -> Session:
 
 @contextmanager
 def computing(session: Session) -> Iterator[None]:
-    """Forward passes in the configuration's precision."""
-    low = session.config.options.precision == "bf16"
+    """Forward passes in the configuration's precision, or the one that weights are stored in."""
+    config = session.config
+    low = config.options.precision == "bf16" or config.optimizer in BF16_WEIGHTS
     with torch.autocast(session.device.type, torch.bfloat16, enabled=low):
         yield
 

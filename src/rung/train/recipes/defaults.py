@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping
 
-from rung.train.config import DEFAULT_FORMAT, DEFAULT_LNS, DEFAULT_SINH, OPTIMIZERS, Config
+from rung.train.config import (
+    DEFAULT_FORMAT,
+    DEFAULT_LNS,
+    DEFAULT_SINH,
+    OPTIMIZERS,
+    RIVALS,
+    Config,
+)
 from rung.train.optimizer_options import OptimizerOptions, SignedMadamOptions
 
 Defaults = Mapping[str, tuple[float | None, OptimizerOptions]]
@@ -22,7 +29,8 @@ def choose(defaults: Defaults, optimizer: str) -> tuple[float | None, OptimizerO
         raise ValueError(
             f"Unknown optimizer {optimizer!r}; the optimizers are: {', '.join(OPTIMIZERS)}."
         )
-    return {**EVERYWHERE, **defaults}[optimizer]
+    # Smaller AdamWs have the settings of the recipe's own.
+    return {**EVERYWHERE, **defaults}["adamw" if optimizer in RIVALS else optimizer]
 
 
 def default_format(optimizer: str) -> str | None:

@@ -1,0 +1,127 @@
+"""The arena: who trains best on how few bytes a weight, every rival's learning rate tuned."""
+
+from rung.reproduce.contest import Budget, Contest, Contestant, Size
+from rung.reproduce.tasks import row
+
+_WIDE = "scale_bound=10"
+_ADAM = (1e-3, 2e-3, 4e-3, 8e-3)
+_MADAM = (0.01, 0.02, 0.04, 0.08)
+_LNS = (0.0144, 0.0289, 0.0577, 0.1154)  # the same in octaves
+_LMD = (0.02, 0.035, 0.06, 0.1)
+
+_RIVALS = (
+    Contestant(label="AdamW", optimizer="adamw", rates=_ADAM),
+    Contestant(label="AdamW in bf16", optimizer="adamw-bf16", rates=_ADAM),
+    Contestant(label="AdamW 8-bit", optimizer="adamw-8bit", rates=_ADAM),
+    Contestant(label="AdamW 8-bit, bf16 weights", optimizer="adamw-8bit-bf16", rates=_ADAM),
+    Contestant(label="Madam", optimizer="madam", settings=(_WIDE,), rates=_MADAM),
+    *(
+        Contestant(
+            label=f"Madam {bits} bits",
+            optimizer="bbit-madam",
+            format=f"ladder{bits}",
+            settings=(_WIDE,),
+            rates=_MADAM,
+        )
+        for bits in (12, 10, 8)
+    ),
+    *(
+        Contestant(
+            label=f"LNS-Madam {bits} bits",
+            optimizer="lns-madam",
+            format="none",
+            settings=(f"update_format=lns{bits}", "rounding=stochastic", _WIDE),
+            rates=_LNS,
+        )
+        for bits in (16, 12, 10, 8)
+    ),
+    Contestant(label="LMD", optimizer="lmd", rates=_LMD),
+)
+# One learning rate for every task, and no other setting of a task's own.
+_OURS = (
+    Contestant(label="signed Madam 8 bits", optimizer="signed-madam"),
+    Contestant(
+        label="signed Madam 8 bits, momentum",
+        optimizer="signed-madam",
+        settings=("momentum=0.9",),
+    ),
+)
+
+_SMOKE = {
+    "characters": (
+        "width=16", "heads=2", "layers=1", "context=16", "batch_size=4", "steps_per_epoch=20",
+    ),
+    "tokens": (
+        "width=16", "heads=2", "layers=1", "context=16", "batch_size=4", "steps_per_epoch=20",
+        "eval_tokens=2000", "warmup_steps=0",
+    ),
+    "digits-vit": ("layers=1",),
+    "cifar10": ("width=4", "train_examples=512"),
+}  # fmt: skip
+_CPU = {
+    "characters": (
+        "4 blocks of width 128, 1,000 steps of 8 windows of 64 characters",
+        5,
+        ("context=64", "batch_size=8", "steps_per_epoch=200", "warmup_steps=50"),
+    ),
+    "tokens": (
+        "6 blocks of width 256, 500 steps of 8 windows of 64 of 4,096 tokens",
+        5,
+        (
+            "layers=6", "width=256", "heads=8", "context=64", "batch_size=8", "steps_per_epoch=100",
+            "eval_tokens=40000", "warmup_steps=50", "final_lr_share=0",
+        ),
+    ),
+    "digits-vit": ("the recipe's own size, 40 epochs with shifts", 40, ()),
+    "cifar10": (
+        "width 16, 2 epochs of 20,000 images",
+        2,
+        ("width=16", "train_examples=20000", "precision=bf16"),
+    ),
+}  # fmt: skip
+
+
+def _sizes(name: str) -> dict[Budget, Size]:
+    words, epochs, settings = _CPU[name]
+    whole = Size(words=words, epochs=epochs, schedule="cosine", settings=settings)
+    return {
+        "smoke": Size(
+            words="a minute: says nothing",
+            epochs=1,
+            schedule="cosine",
+            settings=_SMOKE[name],
+            seeds=(0,),
+        ),
+        "cpu": whole,
+        "full": whole,
+    }
+
+
+_EMBEDDED = "Embedded data."
+_TITLES = {
+    "characters": "characters of Python's documentation, GPT",
+    "tokens": "WikiText-2 stand-in, GPT",
+    "digits-vit": "scikit-learn's digits, ViT",
+    "cifar10": "CIFAR-10, ResNet-18",
+}
+
+ONE_BYTE = Contest(
+    name="one-byte",
+    title="How few bytes a weight training takes",
+    source="Ours",
+    kind="arena",
+    rows=tuple(
+        row(
+            name,
+            folder=f"one-byte-{name}",
+            title=title,
+            contestants=(*_RIVALS, *_OURS),
+            sizes=_sizes(name),
+            unit="loss, nats",
+            factor=1.0,
+            judged="loss",
+            remark=_EMBEDDED if name in ("characters", "digits-vit") else "",
+        )
+        for name, title in _TITLES.items()
+    ),
+)
