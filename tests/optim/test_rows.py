@@ -47,6 +47,36 @@ def test_madam_is_the_formula_row_by_row(maximize):
     torch.testing.assert_close(state, torch.tensor(moments))
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (4, 3, 2), (6,)])
+def test_factored_moments_are_the_formula_number_by_number(shape):
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(shape))
+    optimizer = Madam([weight], lr=0.03, beta=0.9, clip=1.5, state="factored", scale_bound=50.0)
+    expected = weight.detach().reshape(shape[0], -1).tolist()
+    columns = len(expected[0])
+    r, c = [0.0] * shape[0], [0.0] * columns
+    for t, grad in enumerate(gradients(shape, 6), 1):
+        if t == 3:
+            grad[1] = 0.0
+        weight.grad = grad
+        optimizer.step()
+        g = grad.reshape(shape[0], -1).tolist()
+        for i, row in enumerate(g):
+            r[i] = 0.9 * r[i] + 0.1 * sum(x * x for x in row) / columns
+        for j in range(columns):
+            c[j] = 0.9 * c[j] + 0.1 * sum(row[j] ** 2 for row in g) / shape[0]
+        for i, row in enumerate(g):
+            for j, x in enumerate(row):
+                v = r[i] * c[j] / (sum(r) / shape[0]) if len(shape) > 1 else r[i]
+                u = max(-1.5, min(1.5, x / math.sqrt(v / (1 - 0.9**t)))) if v else 0.0
+                expected[i][j] *= math.exp(-0.03 * math.copysign(1, expected[i][j]) * u)
+    torch.testing.assert_close(weight.detach().reshape(shape[0], -1), torch.tensor(expected))
+    state = optimizer.state[weight]
+    assert ("col_avg_sq" in state) == (len(shape) > 1)
+    if len(shape) > 1:
+        torch.testing.assert_close(state["col_avg_sq"].flatten(), torch.tensor(c))
+
+
 @pytest.mark.parametrize("fmt", ["ladder8", "ladder12"])
 def test_bbit_madam_moves_by_the_nearest_rungs_row_by_row(fmt):
     torch.manual_seed(0)
@@ -96,15 +126,16 @@ def test_a_row_takes_four_bytes_and_vectors_keep_one_each():
     assert state_bytes(BBitMadam(stored.parameters(), lr=0.02, state="rows")) == 4 * 32 + 4
 
 
+@pytest.mark.parametrize("state", ["rows", "factored"])
 @pytest.mark.parametrize("coded", [False, True])
-def test_a_copy_and_a_checkpoint_go_on_bit_for_bit(coded):
+def test_a_copy_and_a_checkpoint_go_on_bit_for_bit(coded, state):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 2))
     kind, options = Madam, {}
     if coded:
         rung.store_weights_(model, "ladder8")
         kind, options = BBitMadam, {"rounding": "stochastic"}
-    optimizer = kind(split_parameters(model), lr=0.01, state="rows", **options)
+    optimizer = kind(split_parameters(model), lr=0.01, state=state, **options)
 
     def train(network, rule):
         rule.zero_grad()
@@ -113,7 +144,7 @@ def test_a_copy_and_a_checkpoint_go_on_bit_for_bit(coded):
 
     train(model, optimizer)
     twin = copy.deepcopy(model)
-    other = kind(split_parameters(twin), lr=0.01, state="rows", **options)
+    other = kind(split_parameters(twin), lr=0.01, state=state, **options)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for _ in range(3):
         train(model, optimizer)
@@ -124,13 +155,14 @@ def test_a_copy_and_a_checkpoint_go_on_bit_for_bit(coded):
 
 @pytest.mark.parametrize("capturable", [False, True])
 @pytest.mark.parametrize("coded", [False, True])
-def test_a_gradient_that_is_not_finite_changes_nothing(coded, capturable):
+@pytest.mark.parametrize("state", ["rows", "factored"])
+def test_a_gradient_that_is_not_finite_changes_nothing(state, coded, capturable):
     torch.manual_seed(0)
     linear = torch.nn.Linear(6, 5, bias=False)
     if coded:
         rung.store_weights_(linear, "ladder8")
     kind = BBitMadam if coded else Madam
-    optimizer = kind(linear.parameters(), lr=0.02, state="rows", capturable=capturable)
+    optimizer = kind(linear.parameters(), lr=0.02, state=state, capturable=capturable)
     linear.weight.grad = torch.ones(5, 6)
     optimizer.step()
     before = copy.deepcopy(linear.weight.detach()), copy.deepcopy(optimizer.state_dict()["state"])
@@ -154,6 +186,10 @@ def test_what_does_not_fit_is_refused():
     linear.weight.grad = torch.ones(5, 6)
     with pytest.raises(ValueError, match=r"must have a second moment of shape \(5,\).*; got \(4,"):
         optimizer.step()
+    optimizer = Madam(linear.parameters(), state="factored")
+    optimizer.state[linear.weight]["col_avg_sq"] = torch.zeros(4)
+    with pytest.raises(ValueError, match=r"of shape \(6,\), one number a column; got \(4,"):
+        optimizer.step()
     with pytest.raises(ValueError, match="`foreach=True` needs state='fp32'; got state='rows'"):
         Madam(linear.parameters(), state="rows", foreach=True)
     rung.store_weights_(linear, "lns16")
@@ -161,10 +197,11 @@ def test_what_does_not_fit_is_refused():
         LNSMadam(linear.parameters(), state="rows")
 
 
+@pytest.mark.parametrize("state", ["rows", "factored"])
 @pytest.mark.parametrize("shape", [(4, 0), (0,), (0, 3)])
-def test_rows_of_nothing_have_a_moment_of_zero(shape):
+def test_rows_of_nothing_have_a_moment_of_zero(shape, state):
     parameter = torch.nn.Parameter(CodedTensor.from_float(torch.ones(shape), "sinh8", 1.0))
-    optimizer = SignedMadam([parameter], state="rows")
+    optimizer = SignedMadam([parameter], state=state)
     parameter.grad = torch.ones(shape)
     optimizer.step()
     assert not optimizer.state[parameter]["row_avg_sq"].any()

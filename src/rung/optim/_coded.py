@@ -16,7 +16,7 @@ from rung.optim._base import MultiplicativeOptimizer
 from rung.optim._checks import Group, check_choice, check_range
 from rung.optim._moment import init_moment, init_momentum, momenta_of
 from rung.optim._moment import scales as moment_scales
-from rung.optim._rows import ROWS, init_rows, step_codes
+from rung.optim._rows import MEANS, init_means, step_codes
 from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
@@ -135,8 +135,8 @@ class CodedOptimizer(MultiplicativeOptimizer):
         state = self.state[param]
         device = param.device if group["capturable"] else None
         state["step"] = torch.zeros((), dtype=torch.float32, device=device)
-        if group["state"] == ROWS:
-            init_rows(state, param.codes)
+        if group["state"] in MEANS:
+            init_means(state, param.codes, group["state"])
         else:
             init_moment(state, param.codes, group["state"])
         if group["momentum"]:
@@ -161,7 +161,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         self._warn_of_stalling(work.group, stacklevel=7)
         # Undoing a step takes copies of what it writes: one parameter's at a time.
         one_call, params = finite is None, work.params
-        if work.group["state"] == ROWS:
+        if work.group["state"] in MEANS:
             formats = [cast(CodedTensor, param).format for param in params]
             rungs = [self._rungs_per_update(fmt, work.group["lr"]) for fmt in formats]
             step_codes(work, finite, rungs)

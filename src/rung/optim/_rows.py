@@ -1,4 +1,4 @@
-"""A second moment of one number per output row: plain PyTorch beside the kernels, and slower."""
+"""A second moment of means over rows and columns: plain PyTorch beside the kernels, and slower."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -22,11 +22,21 @@ from rung.tensor.coded import CodedTensor
 ROWS = "rows"
 """The storage's name: v <- beta v + (1 - beta) mean over the row of g^2, float32, for each index of
 dimension 0. Vectors keep one for every element."""
+FACTORED = "factored"
+"""The same, and the means over dimension 0 for each index of the others: v_ij is the row's mean
+times the column's over the mean of all (Shazeer, Stern 2018, arXiv:1804.04235, section 3)."""
+MEANS = (ROWS, FACTORED)
 
 
-def init_rows(state: State, like: Tensor) -> None:
-    """Put zeros for a parameter into its state."""
+def init_means(state: State, like: Tensor, storage: str) -> None:
+    """Put zeros for a parameter into its state; `storage` is one of `MEANS`."""
     state["row_avg_sq"] = torch.zeros(like.shape[:1], dtype=torch.float32, device=like.device)
+    if storage == FACTORED and like.ndim > 1:
+        state["col_avg_sq"] = torch.zeros(like.shape[1:], dtype=torch.float32, device=like.device)
+
+
+def _kept(state: State) -> list[Tensor]:
+    return [state[name] for name in ("row_avg_sq", "col_avg_sq", "exp_avg") if name in state]
 
 
 def step_floats(work: Work, finite: Tensor | None) -> None:
@@ -34,7 +44,7 @@ def step_floats(work: Work, finite: Tensor | None) -> None:
     group, params, grads, states = work
     lr, decay = group["lr"], group["weight_decay"]
     for param, grad, state in zip(params, grads, states, strict=True):
-        with undone_unless(finite, [state["row_avg_sq"]]):
+        with undone_unless(finite, _kept(state)):
             update = _normalized(param, grad, state, group, finite)
         weight = param.detach().to(update.dtype)
         moved = weight * torch.exp(-lr * (weight.sign() * update + decay))
@@ -50,8 +60,7 @@ def step_codes(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
         params, grads, states, momenta, rungs, strict=True
     ):
         coded = cast(CodedTensor, param)
-        own = [] if carried is None else [carried]
-        with undone_unless(finite, [coded.codes, state["row_avg_sq"], *own]):
+        with undone_unless(finite, [coded.codes, *_kept(state)]):
             update = _normalized(param, grad, state, group, finite)
             time = state["step"].to(torch.int64)
             if carried is not None:
@@ -95,21 +104,39 @@ def _normalized(
     step = advance(state["step"], finite, group["capturable"])
     dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
     g = -grad.to(dtype) if group["maximize"] else grad.to(dtype)
-    v, beta, clip = state["row_avg_sq"], group["beta"], group["clip"]
-    _require_fit(v, param)
-    # In float64 a row's sum of squares can't overflow.
-    squares = g.double().square() if g.ndim < 2 else g.double().square().flatten(1).mean(1)
+    beta, clip = group["beta"], group["clip"]
+    _require_fit(state, param)
     if g.numel():  # an empty row has no mean
-        v.copy_(v.double() * beta + squares * (1 - beta))
-    typical = (v.double() / bias_correction(beta, step)).sqrt().to(dtype)
-    typical = typical.reshape(v.shape + (1,) * (g.ndim - v.ndim))
+        # In float64 a sum of squares can't overflow.
+        squares = g.double().square()
+        rows = squares if g.ndim < 2 else squares.flatten(1).mean(1)
+        means = [(state["row_avg_sq"], rows)]
+        if "col_avg_sq" in state:
+            means.append((state["col_avg_sq"], squares.mean(0)))
+        for v, mean in means:
+            v.copy_(v.double() * beta + mean * (1 - beta))
+    typical = (_moment(state, g) / bias_correction(beta, step)).sqrt().to(dtype)
     return torch.where(typical > 0, g / typical, 0.0).clamp(-clip, clip)
 
 
-def _require_fit(v: Tensor, param: Tensor) -> None:
-    if v.shape != param.shape[:1]:
-        raise ValueError(
-            f"A weight of shape {tuple(param.shape)} must have a second moment of shape "
-            f"{tuple(param.shape[:1])}, one number a row; got {tuple(v.shape)}. Load the state of "
-            "this model, or make the optimizer anew."
-        )
+def _moment(state: State, like: Tensor) -> Tensor:
+    """V of every element, float64; of a shape that broadcasts to the gradient's."""
+    rows: Tensor = state["row_avg_sq"].double()
+    wide = rows.reshape(rows.shape + (1,) * (like.ndim - rows.ndim))
+    if "col_avg_sq" not in state or not like.numel():
+        return wide
+    mean = rows.mean()
+    columns: Tensor = state["col_avg_sq"].double()
+    return torch.where(mean > 0, wide * columns / mean, 0.0)
+
+
+def _require_fit(state: State, param: Tensor) -> None:
+    expected = {"row_avg_sq": param.shape[:1], "col_avg_sq": param.shape[1:]}
+    for name, shape in expected.items():
+        if name in state and state[name].shape != shape:
+            what = "row" if name == "row_avg_sq" else "column"
+            raise ValueError(
+                f"A weight of shape {tuple(param.shape)} must have a second moment of shape "
+                f"{tuple(shape)}, one number a {what}; got {tuple(state[name].shape)}. Load the "
+                "state of this model, or make the optimizer anew."
+            )

@@ -7,7 +7,7 @@ from rung.formats import Ladder
 from rung.kernels.madam import Scalar
 from rung.optim._coded import CodedOptimizer, CodedOptions
 from rung.optim._moment import MOMENTS
-from rung.optim._rows import ROWS
+from rung.optim._rows import MEANS
 
 
 class BBitMadam(CodedOptimizer):
@@ -37,6 +37,7 @@ class BBitMadam(CodedOptimizer):
         state: Storage of v: ``"bf16"``, ``"fp32"`` or ``"log8"``: 3, 5 or 2 bytes a weight in all
             with 8-bit codes and seeded signs. ``"rows"``: one float32 number for each index of
             dimension 0, the mean over its row, 1 byte a weight in all; plain PyTorch, slower.
+            ``"factored"``: one for each column too, as by Adafactor.
         on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
             saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
@@ -64,7 +65,7 @@ class BBitMadam(CodedOptimizer):
     """
 
     algorithm = "bbit_madam"
-    storages = (*MOMENTS, ROWS)
+    storages = (*MOMENTS, *MEANS)
     format_type = Ladder
     example = "ladder8"
 

@@ -16,7 +16,7 @@ from rung.optim._checks import Group, check_range
 from rung.optim._foreach import madam_update_foreach
 from rung.optim._moment import MOMENTS, init_moment
 from rung.optim._moment import scales as moment_scales
-from rung.optim._rows import ROWS, init_rows, step_floats
+from rung.optim._rows import MEANS, init_means, step_floats
 from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
@@ -46,7 +46,8 @@ class Madam(MultiplicativeOptimizer):
         weight_decay: lambda; every step multiplies W by exp(-lr * lambda).
         state: Storage of v: ``"fp32"``, ``"bf16"`` or ``"log8"`` (8-bit log codes); the latter two
             round stochastically, by the seed. ``"rows"``: one float32 number for each index of
-            dimension 0, the mean over its row; plain PyTorch, slower.
+            dimension 0, the mean over its row; plain PyTorch, slower. ``"factored"``: one for each
+            column too, as by Adafactor.
         seed: Of that rounding.
         on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
             saves a pass over them; NaN then spoils what it meets.
@@ -78,7 +79,7 @@ class Madam(MultiplicativeOptimizer):
     """
 
     algorithm = "madam"
-    storages = (*MOMENTS, ROWS)
+    storages = (*MOMENTS, *MEANS)
 
     def __init__(
         self,
@@ -146,8 +147,8 @@ class Madam(MultiplicativeOptimizer):
         device = param.device if group["capturable"] else None
         state["step"] = torch.zeros((), dtype=torch.float32, device=device)
         state["max_weight"] = group["scale_bound"] * scale
-        if group["state"] == ROWS:
-            init_rows(state, param)
+        if group["state"] in MEANS:
+            init_means(state, param, group["state"])
             return
         if group["state"] != "fp32":
             state["key"] = torch.tensor(key_from_seed(group["seed"], name), device=param.device)
@@ -155,7 +156,7 @@ class Madam(MultiplicativeOptimizer):
 
     def _step_group(self, work: Work, finite: Tensor | None) -> None:
         params = work.params
-        if work.group["state"] == ROWS:
+        if work.group["state"] in MEANS:
             step_floats(work, finite)
             return
         if work.group["foreach"]:

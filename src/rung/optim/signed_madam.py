@@ -7,7 +7,7 @@ from rung.formats import Sinh
 from rung.kernels.madam import Scalar
 from rung.optim._coded import CodedOptimizer, CodedOptions
 from rung.optim._moment import MOMENTS
-from rung.optim._rows import ROWS
+from rung.optim._rows import MEANS
 
 ADDITIVE_LR = 4e-3
 """Of the AdamW group: torch's 1e-3 leaves biases and gains behind weights that move so fast."""
@@ -42,7 +42,8 @@ class SignedMadam(CodedOptimizer):
             weight in all with 8-bit codes, with a momentum 3, 5 or 9: it is stored in as many bits,
             beside ``"log8"`` as an 8-bit float (E4M3, rounded stochastically). ``"rows"``: one
             float32 number for each index of dimension 0, the mean over its row, 1 byte a weight in
-            all, 2 with a momentum; plain PyTorch, slower.
+            all, 2 with a momentum; plain PyTorch, slower. ``"factored"``: one for each column too,
+            as by Adafactor.
         on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
             saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
@@ -70,7 +71,7 @@ class SignedMadam(CodedOptimizer):
     """
 
     algorithm = "signed_madam"
-    storages = (*MOMENTS, ROWS)
+    storages = (*MOMENTS, *MEANS)
     format_type = Sinh
     example = "sinh8"
 

@@ -8,7 +8,7 @@ from rung.formats import LNS
 from rung.train.fields import Count, Fraction, NonNegative, Positive, check_fields
 
 State = Literal["fp32", "bf16", "log8"]
-RowState = Literal["fp32", "bf16", "log8", "rows"]
+RowState = Literal["fp32", "bf16", "log8", "rows", "factored"]
 Rounding = Literal["nearest", "stochastic"]
 Start = Literal["round", "uniform"]
 Signs = Literal["seed", "packed"]
@@ -78,7 +78,8 @@ class MadamOptions:
     weight_decay: NonNegative = 0.0
     """Multiplicative decay, times lr per step."""
     state: RowState = "fp32"
-    """How the second moment is stored; rows: one number for each output row."""
+    """How the second moment is stored; rows: one number for each output row;
+    factored: for each of the others too."""
     additive_lr: Positive = 1e-3
     """Learning rate of AdamW, which trains norm gains and biases."""
     others: Others = "additive"
@@ -112,7 +113,8 @@ class BBitMadamOptions:
     weight_decay: NonNegative = 0.0
     """Multiplicative decay in rungs, times lr per step."""
     state: RowState = "bf16"
-    """How the second moment is stored; rows: one number for each output row."""
+    """How the second moment is stored; rows: one number for each output row;
+    factored: for each of the others too."""
     rounding: Rounding = "stochastic"
     """How a step becomes whole rungs; nearest needs lr of at least the base precision."""
     init: Start = "round"
@@ -198,7 +200,8 @@ class SignedMadamOptions:
     momentum: Fraction = 0.0
     """Decay per step of the mean of normalised gradients that weights move by; 0: none is kept."""
     state: RowState = "log8"
-    """How the second moment is stored, and the momentum; rows: one number for each output row."""
+    """How the second moment is stored, and the momentum; rows: one number for each output row;
+    factored: for each of the others too."""
     rounding: Rounding = "stochastic"
     """How a step becomes whole rungs; nearest needs lr of at least half a rung."""
     additive_lr: Positive = 4e-3
