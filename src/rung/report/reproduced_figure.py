@@ -33,9 +33,9 @@ def draw(record: Record) -> "Figure | None":
     if record["kind"] not in makers or not rows:
         return None
     # The labels of a table's contestants take the room of a second column.
-    columns, most_columns = 1 if record["kind"] == "table" else min(_COLUMNS, len(rows)), 5
+    columns, wide = 1 if record["kind"] == "table" else min(_COLUMNS, len(rows)), 5
     if record["kind"] == "arena":  # whose legend is long
-        columns, most_columns = _COLUMNS, 4
+        columns, wide = _COLUMNS, 4
     lines = -(-len(rows) // columns)
     most = max(len(row["contestants"]) for row in rows)
     height = max(3.0, 0.26 * most) if record["kind"] == "table" else 3.0
@@ -49,7 +49,7 @@ def draw(record: Record) -> "Figure | None":
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(most_columns, len(labels)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(wide, len(labels)))
     return figure
 
 
