@@ -45,14 +45,16 @@ def float_arguments(moments):
     return step_arguments(weights, moments, bounds, keys, torch.ones(2), numbers, False)
 
 
-def coded_arguments(system, moments):
+def coded_arguments(system, moments, momentum=False):
     keys = [torch.tensor(5), torch.tensor(6)]
     signs = [codes_of(0), codes_of(0 if system else 3)]
-    numbers = torch.tensor([0.99, 8.0, 0.1], dtype=torch.float64)
-    return step_arguments(
+    numbers = torch.tensor([0.99, 8.0, 0.1, 0.9], dtype=torch.float64)
+    written = step_arguments(
         [codes_of(*shape) for shape in SHAPES], moments, signs, keys, torch.ones(2), numbers,
         torch.tensor([3.0, 4.0], dtype=torch.float64), [8, 8], system, True, False,
     )  # fmt: skip
+    momenta = [torch.zeros(shape, dtype=torch.uint8) for shape in SHAPES] if momentum else []
+    return (*written[:3], momenta, *written[3:])
 
 
 def test_info_says_who_serves_every_operation_on_every_device():
@@ -129,6 +131,10 @@ CASES = {
     "Madam with log codes": ("madam_step", float_arguments(torch.uint8)),
     "ladder Madam": ("coded_madam_step", coded_arguments(False, torch.bfloat16)),
     "LNS Madam": ("coded_madam_step", coded_arguments(True, torch.uint8)),
+    "ladder Madam with a momentum": (
+        "coded_madam_step",
+        coded_arguments(False, torch.uint8, momentum=True),
+    ),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 
 from rung.optim import LMD
 from rung.train import RECIPES, get_recipe, with_settings
-from rung.train.config import OPTIMIZERS, default_optimizer, setting_names
+from rung.train.config import OPTIMIZERS, RIVALS, default_optimizer, setting_names
 from rung.train.fields import Count, check_fields
 from rung.train.fingerprint import fingerprint
 from rung.train.optimizer_options import AdamOptions, LMDOptions, SGDOptions
@@ -109,7 +109,7 @@ def test_a_format_chooses_its_optimizer(optimizer, names):
 
 def test_only_an_lns_can_be_the_format_of_updates():
     for optimizer in OPTIMIZERS:
-        if optimizer in ("bbit-madam", "signed-madam", "lmd"):
+        if optimizer in ("bbit-madam", "signed-madam", "lmd", *RIVALS):
             continue
         config = with_settings(digits(optimizer), ["update_format=lns10"])
         assert config.update_format == "lns10"
@@ -204,7 +204,7 @@ def test_medians_may_be_codes():
 
 
 def test_choices_are_listed():
-    with pytest.raises(ValueError, match="`state` must be one of .*log8, rows; got .fp8"):
+    with pytest.raises(ValueError, match="`state` must be one of .*log8, rows, factored; got .fp8"):
         with_settings(digits("madam"), ["state=fp8"])
 
 
