@@ -10,7 +10,7 @@ from filelock import FileLock
 from rung.optim import state_bytes
 from rung.train import loop, run
 from rung.train.checkpoint import load_checkpoint
-from rung.train.config import BF16_WEIGHTS, OPTIMIZERS
+from rung.train.config import BF16_WEIGHTS, INT8_WEIGHTS, OPTIMIZERS
 from rung.train.interrupt import Interrupt
 from rung.train.tasks import WindowTask
 
@@ -287,7 +287,7 @@ def test_bytes_are_those_of_the_tensors(tiny, tmp_path, optimizer, monkeypatch):
     optimizer_bytes = state_bytes(seen["it"].optimizer)
     assert summary["bytes"]["state"] == optimizer_bytes
     assert summary["parameters"] == sum(p.numel() for p in seen["it"].model.parameters())
-    if optimizer in ("bbit-madam", "signed-madam"):
+    if optimizer in ("bbit-madam", "signed-madam", INT8_WEIGHTS):
         assert summary["bytes"]["weights"] < 2 * summary["parameters"]
     elif optimizer in ("lns-madam", *BF16_WEIGHTS):
         assert summary["bytes"]["weights"] < 3 * summary["parameters"]

@@ -11,7 +11,7 @@ from rung import formats
 from rung.optim import LMD, BBitMadam, LNSMadam, Madam, QuantizedUpdate, SignedMadam
 from rung.tensor import CodedTensor
 from rung.train import get_recipe, with_settings
-from rung.train.config import BF16_WEIGHTS, OPTIMIZERS
+from rung.train.config import BF16_WEIGHTS, INT8_WEIGHTS, OPTIMIZERS
 from rung.train.optimizers import build_optimizer, store_weights
 from rung.train.schedules import build_schedule, cosine, linear
 
@@ -36,7 +36,7 @@ def test_every_optimizer_takes_a_step_on_a_model_with_norms(name):
     made = config(name)
     stored = store_weights(made, network)
     coded = ("bbit-madam", "lns-madam", "signed-madam")
-    assert (stored is not None) == (name in (*coded, *BF16_WEIGHTS))
+    assert (stored is not None) == (name in (*coded, *BF16_WEIGHTS, INT8_WEIGHTS))
     optimizer = build_optimizer(made, network)
     assert lrs(optimizer)[0] == made.lr
 

@@ -14,11 +14,18 @@ from rung.tensor import CodedTensor
 from rung.train import loop, optimizers, run
 from rung.train.checkpoint import load_checkpoint
 from rung.train.config import OPTIMIZERS
+from rung.train.int8 import is_int8
 
 
 def weights(folder):
     tree, _ = load_checkpoint(folder / "checkpoint" / "last.safetensors")
-    return {name: x.codes if isinstance(x, CodedTensor) else x for name, x in tree["model"].items()}
+    return {name: plain(x) for name, x in tree["model"].items()}
+
+
+def plain(tensor):
+    if is_int8(tensor):
+        return torch.cat([tensor.int_data.double(), tensor.scale.double()[:, None]], 1)
+    return tensor.codes if isinstance(tensor, CodedTensor) else tensor
 
 
 def metrics(folder):

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from rung.tensor import stored_bytes
 from rung.train import get_recipe, with_settings
 from rung.train.config import BF16_WEIGHTS, RIVALS
+from rung.train.int8 import dequantized, is_int8
 from rung.train.optimizers import build_optimizer, store_weights
 from rung.train.rivals import build_rival, round_bfloat16
 
@@ -45,6 +47,56 @@ def test_what_is_stored(name, weights, states):
     assert whole == states
 
 
+def test_linear_layers_are_stored_in_int8_and_the_others_are_not():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(16, 64)
+            self.body = network()
+            self.head = nn.Linear(64, 16, bias=False)
+            self.head.weight = self.words.weight  # tied: rows are taken from it, so it stays
+
+        def forward(self, tokens):
+            return self.head(self.body(self.words(tokens)).transpose(0, 1))  # not contiguous
+
+    torch.manual_seed(0)
+    model = Words()
+    whole = model.body[0].weight.detach().clone()
+    line = store_weights(config("adamw-int8"), model)
+    assert "int8 in linear layers" in line
+    assert model.words.weight.dtype == torch.float32
+    assert type(model.words.weight) is nn.Parameter
+    stored = model.body[0].weight
+    assert is_int8(stored)
+    assert stored_bytes(stored) == 64 * 128 + 4 * 128
+    spacing = whole.abs().amax(1, keepdim=True) / 127
+    assert bool(((dequantized(stored) - whole).abs() <= 0.51 * spacing).all())
+    optimizer = build_optimizer(config("adamw-int8"), model)
+    before = stored.int_data.clone()
+    model(torch.arange(16).view(4, 4)).square().mean().backward()
+    optimizer.step()
+    assert not torch.equal(stored.int_data, before)
+    assert optimizer.state[stored]["state1"].dtype == torch.uint8
+    assert len(optimizer.state) == len(list(model.parameters()))
+
+
+def test_int8_weights_keep_small_updates_in_the_mean():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 200, bias=False))
+    # One weight of a row says its scale: 1 / 127, eighty steps of 1e-4.
+    model[0].weight.data = torch.full((200, 64), 0.5)
+    model[0].weight.data[:, 0] = 1.0
+    store_weights(config("adamw-int8"), model)
+    weight = model[0].weight
+    optimizer = build_rival("adamw-int8", [weight], lr=1e-4, betas=(0.9, 0.999), weight_decay=0.0)
+    for _ in range(20):
+        weight.grad = torch.ones(200, 64)
+        weight.grad[:, 0] = 0.0
+        optimizer.step()
+    moved = dequantized(weight)[:, 1:].double().mean()
+    assert float(moved) == pytest.approx(64 / 127 - 20e-4, abs=2e-4)
+
+
 @pytest.mark.parametrize("name", sorted(BF16_WEIGHTS))
 def test_updates_far_below_a_spacing_are_kept_in_the_mean(name):
     # A step of 1e-4 off 1 is a thirtieth of bfloat16's spacing below it.
@@ -75,6 +127,17 @@ def test_what_is_refused(monkeypatch):
             config(name, "update_format=lns10")
     with pytest.raises(ValueError, match="`format` must be none for optimizer 'adamw-bf16'.*lns8"):
         replace(config("adamw-bf16"), format="lns8")
+    with pytest.raises(ValueError, match="`format` must be none for optimizer 'adamw-int8'.*lns8"):
+        replace(config("adamw-int8"), format="lns8")
+    with pytest.raises(ValueError, match="`precision` must be 'float32' for .*int8.*got 'bf16'"):
+        config("adamw-int8", "precision=bf16")
+    with pytest.raises(
+        ValueError, match=r"weights of nn.Linear layers, .*; got none. Use 'adamw-8"
+    ):
+        store_weights(config("adamw-int8"), nn.Sequential(nn.Conv2d(1, 4, 3)))
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    with pytest.raises(ImportError, match=r"torchao's, which .* pip install 'rung\[bench\]'"):
+        store_weights(config("adamw-int8"), network())
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ImportError, match=r"bitsandbytes's, which .* pip install 'rung\[bench\]'"):
         build_rival("adamw-8bit", network().parameters(), lr=1e-3)

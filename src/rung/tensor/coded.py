@@ -272,7 +272,10 @@ torch.serialization.add_safe_globals([_rebuild])
 
 
 def stored_bytes(tensor: Tensor) -> int:
-    """Bytes that a tensor's elements really take: all parts of a `CodedTensor`."""
+    """Bytes that a tensor's elements really take: all parts of a `CodedTensor` and the like."""
     if isinstance(tensor, CodedTensor):
         return tensor.stored_bytes
+    if hasattr(tensor, "__tensor_flatten__"):  # another library's: it says what it consists of
+        names, _ = tensor.__tensor_flatten__()
+        return sum(stored_bytes(getattr(tensor, name)) for name in names)
     return tensor.numel() * tensor.element_size()

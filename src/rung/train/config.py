@@ -38,10 +38,14 @@ OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "adamw-bf16": AdamOptions,
     "adamw-8bit": AdamOptions,
     "adamw-8bit-bf16": AdamOptions,
+    "adamw-int8": AdamOptions,
 }
 """Names for ``--optimizer`` and the class of their options."""
 
-RIVALS = frozenset({"adamw-bf16", "adamw-8bit", "adamw-8bit-bf16"})
+INT8_WEIGHTS = "adamw-int8"
+"""Bitsandbytes' AdamW on torchao's INT8 weights, rounded stochastically."""
+
+RIVALS = frozenset({"adamw-bf16", "adamw-8bit", "adamw-8bit-bf16", INT8_WEIGHTS})
 """AdamW of torchao (bfloat16 weights and moments) and of bitsandbytes (8-bit moments)."""
 
 BF16_WEIGHTS = frozenset({"adamw-bf16", "adamw-8bit-bf16"})
@@ -177,10 +181,17 @@ class Config:
                 f"`update_format` must be none for optimizer {self.optimizer!r}, which stores "
                 f"weights its own way; got {self.update_format!r}. Use 'adamw'."
             )
-        if self.optimizer in BF16_WEIGHTS and self.compute_format is not None:
+        narrow = self.optimizer in BF16_WEIGHTS or self.optimizer == INT8_WEIGHTS
+        if narrow and self.compute_format is not None:
             raise ValueError(
-                f"`format` must be none for optimizer {self.optimizer!r}, whose bfloat16 weights "
+                f"`format` must be none for optimizer {self.optimizer!r}, whose weights "
                 f"are computed with as they are; got {self.format!r}. Use 'adamw'."
+            )
+        if self.optimizer == INT8_WEIGHTS and self.options.precision != "float32":
+            raise ValueError(
+                f"`precision` must be 'float32' for optimizer {INT8_WEIGHTS!r}: the backward pass "
+                f"of torchao's layers takes one type throughout; got {self.options.precision!r}. "
+                "Set precision=float32."
             )
 
     @property

@@ -1,8 +1,8 @@
 """Any tree of plain values and tensors as one dict of tensors and a JSON-able structure.
 
-The tree may hold dict (keys str or int), list, tuple, tensor, CodedTensor, str, int, float, bool
-and None. Floats come back bit for bit, NaN and infinities included; tuples stay tuples and integer
-keys stay integers, which plain JSON would lose. Nothing is pickled.
+The tree may hold dict (keys str or int), list, tuple, tensor, CodedTensor, torchao's int8 weights,
+str, int, float, bool and None. Floats come back bit for bit, NaN and infinities included; tuples
+stay tuples and integer keys stay integers, which plain JSON would lose. Nothing is pickled.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rung.tensor import CodedTensor
+from rung.train import int8
 
 Node = dict[str, Any]
 
@@ -50,6 +51,8 @@ def unflatten(structure: Node, tensors: Mapping[str, Tensor]) -> Any:
         if value not in tensors:
             raise ValueError(f"The structure names a tensor that isn't there: {value!r}.")
         return tensors[value]
+    if kind == int8.KIND:
+        return int8.from_parts(unflatten(structure["parts"], tensors))
     if kind == "coded":
         return CodedTensor.from_parts(
             unflatten(structure["parts"], tensors), unflatten(structure["meta"], tensors)
@@ -69,6 +72,8 @@ def _flatten(tree: Any, path: str, tensors: dict[str, Tensor]) -> Node:
             "parts": _flatten(tree.to_parts(), path, tensors),
             "meta": _flatten(tree.meta(), path, tensors),
         }
+    if int8.is_int8(tree):
+        return {"kind": int8.KIND, "parts": _flatten(int8.to_parts(tree), path, tensors)}
     if isinstance(tree, Tensor):
         name = path or "tensor"
         # A copy each: safetensors refuses tensors that share memory, as tied weights do.

@@ -16,6 +16,7 @@ from rung.optim import split_parameters
 from rung.tensor import CodedTensor, stored_bytes
 from rung.tensor.roles import roles
 from rung.theory import angle, descent_bound
+from rung.train.int8 import dequantized, is_int8
 from rung.train.session import Session, computing
 
 _BINS = 60
@@ -119,6 +120,8 @@ def _layer(part: Part) -> dict[str, Any]:
     if isinstance(parameter, CodedTensor):
         weight, stored = parameter.decode(), name_of(parameter.format)
         rungs = _rung_histogram(parameter)
+    elif is_int8(parameter):
+        weight, stored, rungs = dequantized(parameter), "int8", None
     else:
         weight, stored = parameter.detach(), str(parameter.dtype).removeprefix("torch.")
         rungs = None
@@ -201,7 +204,12 @@ def _tensor_bytes(state: Any) -> int:
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no float tensor holds NaN or infinity; codes can't."""
     return all(
-        bool(torch.isfinite(tensor).all())
+        bool(torch.isfinite(_plain(tensor)).all())
         for tensor in tensors
         if not isinstance(tensor, CodedTensor) and tensor.is_floating_point()
     )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """What another library's tensor stands for, which can't do everything."""
+    return dequantized(tensor) if is_int8(tensor) else tensor

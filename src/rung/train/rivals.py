@@ -1,4 +1,4 @@
-"""AdamW as other libraries make it smaller, to compare with: bfloat16 weights, 8-bit moments.
+"""AdamW as other libraries make it smaller: bfloat16 or int8 weights, 8-bit moments.
 
 The libraries are those of the extra ``rung[bench]`` and are imported when a run asks for them.
 """
@@ -12,23 +12,34 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rung.tensor import stored_bytes
 from rung.tensor.roles import roles
-from rung.train.config import BF16_WEIGHTS
+from rung.train.config import BF16_WEIGHTS, INT8_WEIGHTS
+from rung.train.int8 import stepping_on_copies, store_int8
 
 
 def narrow_weights(name: str, model: nn.Module) -> str | None:
-    """Put weights into bfloat16 for an optimizer that keeps them so; biases and gains stay.
+    """Put weights into what an optimizer keeps them in, bfloat16 or int8; biases and gains stay.
 
     Returns:
         One line that says what was stored, or None.
+
+    Raises:
+        ImportError: The library of int8 weights is missing.
+        ValueError: int8 weights of a model without a linear layer.
     """
-    if name not in BF16_WEIGHTS:
+    if name != INT8_WEIGHTS and name not in BF16_WEIGHTS:
         return None
-    before = sum(p.numel() * p.element_size() for p in model.parameters())
+    before = sum(stored_bytes(p) for p in model.parameters())
+    if name == INT8_WEIGHTS:
+        _required("torchao")
+        store_int8(model)
+        after = sum(stored_bytes(p) for p in model.parameters())
+        return f"{before:,} bytes of weights became {after:,} (int8 in linear layers)"
     weights = [role.parameter for role in roles(model) if role.additive_reason is None]
     for weight in weights:
         weight.data = weight.data.to(torch.bfloat16)
-    after = sum(p.numel() * p.element_size() for p in model.parameters())
+    after = sum(stored_bytes(p) for p in model.parameters())
     return f"{before:,} bytes of weights became {after:,} (bfloat16)"
 
 
@@ -50,6 +61,8 @@ def build_rival(name: str, params: Iterable[Tensor], **options: Any) -> Optimize
         kind = _required("bitsandbytes").optim.AdamW8bit
         if name in BF16_WEIGHTS:
             kind = _stochastic(kind)
+        elif name == INT8_WEIGHTS:
+            kind = stepping_on_copies(kind)
     found: Optimizer = kind(params, **options)
     return found
 
