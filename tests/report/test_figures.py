@@ -149,6 +149,26 @@ def test_shortened_names_keep_what_tells_them_apart():
     assert all(len(label) <= 8 for label in numbers.labels(["x" * 50, "y" * 50], 8))
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_pair_of_ladders_is_drawn_where_the_differences_stand(bits, tmp_path):
+    parameter = CodedTensor.from_float(torch.linspace(-1, 1, 999), f"pair{bits}", 1.0)
+    measured = _rung_histogram(parameter)
+    half = CodedTensor.from_float(torch.linspace(-1, 1, 999), f"sinh{bits // 2}", 1.0)
+    assert measured["counts"] == _rung_histogram(half)["counts"]
+    folder = write_run(tmp_path / "run", format=f"pair{bits}", optimizer="signed-madam")
+
+    def change(value):
+        for layer in value["layers"]:
+            layer["rungs"] = measured
+
+    edit_json(folder / "diagnostics.json", change)
+    with style.style():
+        figure = rungs.draw(read_run(folder))
+    assert figure.axes[0].get_title("left").endswith(f"{bits}-bit pair of ladders")
+    last = 2 ** (bits // 2 - 1) - 1
+    assert figure.axes[0].get_xlim() == (-last - 0.5, last + 0.5)
+
+
 @pytest.mark.parametrize(("bits", "knee"), [(8, 0.03), (12, 0.03), (4, 0.03), (8, 2.0)])
 def test_a_sinh_ladder_is_drawn_from_minus_to_plus_its_top(bits, knee, tmp_path):
     fmt = Sinh(bits, knee)

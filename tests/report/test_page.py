@@ -159,6 +159,13 @@ def test_a_report_of_signed_madam_is_about_signed_rungs(make_run):
         assert text not in page, text
 
 
+def test_a_report_of_pairs_says_what_is_counted(make_run):
+    page = write_report(make_run(optimizer="signed-madam", format="pair16")).read_text()
+    for text in ("the difference of two numbers on a ladder", "Rung 0 is zero", ">lowest rung<"):
+        assert text in page, text
+    assert "as a whole number k with its sign" not in page
+
+
 def test_a_diverged_run_says_so_and_why(make_run):
     folder = make_run(optimizer="madam", format=None, status="diverged", lr=0.3, final_lr=0.3)
     edit_json(folder / "summary.json", lambda value: value.update(reason="the loss was <inf>"))

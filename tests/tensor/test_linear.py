@@ -14,7 +14,7 @@ from .weights import KINDS, coded
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SHAPE = (160, 176)  # large enough for `linear`
-FUSED = [kind for kind in KINDS if kind[0] != "sinh8"]
+FUSED = [kind for kind in KINDS if kind[0] not in ("sinh8", "pair16")]
 
 
 def operands(fmt="lns8", signs="packed", rows=(3,), dtype=torch.float32):
@@ -45,8 +45,9 @@ def test_a_layer_and_its_gradients_are_those_of_the_decoded_weight(fmt, signs, r
         assert torch.equal(layer(x), y)
 
 
-def test_a_sinh_ladder_is_decoded_as_a_whole():
-    weight = nn.Parameter(coded(SHAPE, "sinh8", "packed"))
+@pytest.mark.parametrize("fmt", ["sinh8", "pair16"])
+def test_where_signs_are_free_weights_are_decoded_as_a_whole(fmt):
+    weight = nn.Parameter(coded(SHAPE, fmt, "packed"))
     floats = weight.detach().decode().requires_grad_()
     x = torch.randn((3, SHAPE[1]), generator=torch.Generator().manual_seed(1)).requires_grad_()
     assert not linear.serves(x, weight)

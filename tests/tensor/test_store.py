@@ -389,11 +389,12 @@ def test_a_sinh_ladder_keeps_its_room_and_its_zeros_when_weights_are_loaded():
     assert float(model.weight.scale) == float((100 * weights).abs().max())
 
 
-def test_magnitudes_of_a_sinh_ladder_are_not_drawn():
+@pytest.mark.parametrize("fmt", ["sinh8", "pair16"])
+def test_magnitudes_are_not_drawn_where_signs_are_free(fmt):
     with pytest.raises(
-        ValueError, match=r"draws magnitudes of up to W_max, .* got format sinh8\. U"
+        ValueError, match=rf"draws magnitudes of up to W_max, .* got format {fmt}\. U"
     ):
-        rung.store_weights_(nn.Linear(4, 4), "sinh8", init="uniform")
+        rung.store_weights_(nn.Linear(4, 4), fmt, init="uniform")
 
 
 def test_the_pattern_that_stands_for_nothing_is_refused():

@@ -6,7 +6,13 @@ from rung.tensor import CodedTensor
 
 # A ladder's signs beside the codes or from the seed; an LNS's inside codes of one or two bytes.
 LADDERS = [("ladder8", "packed"), ("ladder8", "seed")]
-KINDS = [*LADDERS, ("lns16", "packed"), ("lns8", "packed"), ("sinh8", "packed")]
+KINDS = [
+    *LADDERS,
+    ("lns16", "packed"),
+    ("lns8", "packed"),
+    ("sinh8", "packed"),
+    ("pair16", "packed"),
+]
 
 
 def coded(shape=(6, 4), fmt="ladder8", signs="packed", seed=0, dtype=torch.float32):

@@ -339,8 +339,12 @@ def test_a_sinh_ladder_is_a_format_of_signed_madam_only():
     assert digits("signed-madam").compute_format is None
     with pytest.raises(ValueError, match="A sinh ladder stores .*only optimizer 'signed-mad"):
         replace(digits(), format="sinh8")
+    assert replace(digits("signed-madam"), format="pair8").format == "pair8"
+    assert default_optimizer("pair16") == "signed-madam"
+    with pytest.raises(ValueError, match="A pair of ladders stores .*only optimizer 'signed-mad"):
+        replace(digits(), format="pair8")
     with pytest.raises(
-        ValueError, match="must name a sinh ladder for .*; got format='ladder8'. It is for --opt"
+        ValueError, match="name a sinh ladder or a pair of ladders for .*; got format='ladder8'. It"
     ):
         replace(digits("signed-madam"), format="ladder8")
     with pytest.raises(ValueError, match="must name a sinh ladder .*; got None. Use .*'sinh8'"):

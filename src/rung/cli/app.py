@@ -62,14 +62,16 @@ def train(
         str | None,
         typer.Option(
             help=f"One of {', '.join(OPTIMIZERS)}; default {DEFAULT_OPTIMIZER}, with an LNS in "
-            "--format lns-madam, with a sinh ladder signed-madam, with a float or MX format lmd."
+            "--format lns-madam, with a sinh ladder or a pair of ladders signed-madam, with a "
+            "float or MX format lmd."
         ),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
             help="bbit-madam: ladder of the weights, ladder2 to ladder16, or e.g. ladder8+range30; "
-            "signed-madam: sinh ladder of the weights, sinh4 to sinh12, or e.g. sinh8+knee0.1. "
+            "signed-madam: sinh ladder of the weights, sinh4 to sinh12, or e.g. sinh8+knee0.1, "
+            "or a pair of ladders, pair8 to pair16. "
             "All others: format in which every layer computes: an LNS (lns4 to lns16 or e.g. "
             "lns6_b4), a float (bf16, fp8_e4m3, ...) or an MX format (mxfp8_e4m3, mxfp6_e3m2, "
             "mxfp4, ...); none computes in float32."

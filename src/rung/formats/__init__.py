@@ -10,6 +10,7 @@ from rung.formats.lns import LNS
 from rung.formats.minifloat import Minifloat
 from rung.formats.mx import MX
 from rung.formats.packing import Packed
+from rung.formats.pair import Pair
 from rung.formats.sinh import Sinh
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Ladder",
     "Minifloat",
     "Packed",
+    "Pair",
     "Sinh",
     "get",
     "name_of",

@@ -11,9 +11,10 @@ from rung.formats.ladder import Ladder
 from rung.formats.lns import LNS
 from rung.formats.minifloat import Minifloat
 from rung.formats.mx import MX
+from rung.formats.pair import Pair
 from rung.formats.sinh import Sinh
 
-Known = Ladder | LNS | Sinh | Minifloat | FixedPoint | MX
+Known = Ladder | LNS | Sinh | Pair | Minifloat | FixedPoint | MX
 
 _LADDERS = {f"ladder{bits}": Ladder(bits) for bits in range(2, 17)}
 # gamma = 2^(B - 5) keeps about 15.9 octaves at every width; 4 bits can't have less than 1.
@@ -21,18 +22,19 @@ _LNS = {f"lns{bits}": LNS(bits, 1 << max(0, bits - 5)) for bits in range(4, 17)}
 # Where twice 0.3 initial standard deviations lie under a scale of 20: docs/sinh.md.
 _KNEE = 0.03
 _SINH = {f"sinh{bits}": Sinh(bits, _KNEE) for bits in range(4, 13)}
+_PAIRS = {f"pair{bits}": Pair(bits, _KNEE) for bits in range(8, 17, 2)}
 _FLOATS = {
     "bf16": Minifloat(8, 7, specials="ieee"),
     "fp16": Minifloat(5, 10, specials="ieee"),
 }
 # There is one element of 4 bits: its layout needs no name.
 _MX = {"mxfp4" if name == "fp4_e2m1" else f"mx{name}": MX(name) for name in ELEMENTS}
-_CATALOG: dict[str, Known] = {**_LADDERS, **_LNS, **_SINH, **_FLOATS, **ELEMENTS, **_MX}
+_CATALOG: dict[str, Known] = {**_LADDERS, **_LNS, **_SINH, **_PAIRS, **_FLOATS, **ELEMENTS, **_MX}
 _LADDER_NAME = re.compile(r"ladder(\d+)\+range(\d+(?:\.\d+)?(?:e\d+)?)")
 # More would find a range beside any base precision, and hide that it was a round one.
 _RANGE_DIGITS = 12
 _LNS_NAME = re.compile(r"lns(\d+)(?:_b(\d+))?(\+zero)?")
-_SINH_NAME = re.compile(r"sinh(\d+)(?:\+knee(\d+(?:\.\d+)?(?:e-?\d+)?))?")
+_KNEE_NAME = re.compile(r"(sinh|pair)(\d+)(?:\+knee(\d+(?:\.\d+)?(?:e-?\d+)?))?")
 _MX_NAME = re.compile(r"(mx\w+?)(?:_k(\d+))?(?:\+(\w+))?")
 
 
@@ -58,7 +60,8 @@ def get(name: str | Format) -> Format:
             ``"lns4"`` to ``"lns16"`` (about 16 octaves at every width but 4 bits, which has
             7; ``lns8`` has base factor 8); ``"lns8_b4"`` for another base factor; with ``"+zero"``
             at the end, code e = 0 is exactly 0; ``"sinh4"`` to ``"sinh12"`` (knee 0.03),
-            ``"sinh8+knee0.1"`` for another knee; ``"bf16"``, ``"fp16"``, ``"fp8_e4m3"``,
+            ``"sinh8+knee0.1"`` for another knee; ``"pair8"`` to ``"pair16"`` of even bits and
+            ``"pair16+knee0.1"`` alike; ``"bf16"``, ``"fp16"``, ``"fp8_e4m3"``,
             ``"fp8_e5m2"``, ``"fp6_e3m2"``, ``"fp6_e2m3"``, ``"fp4_e2m1"``, ``"int8"``; each of the
             last six in blocks as ``"mxfp8_e4m3"`` to ``"mxint8"`` (``"mxfp4"`` is
             ``"mxfp4_e2m1"``), ``"mxfp4_k16"`` for another block size and ``"mxfp4+ceil"`` for
@@ -88,13 +91,14 @@ def get(name: str | Format) -> Format:
         return name
     if name in _CATALOG:
         return _CATALOG[name]
-    variant = _ladder_of(name) or _lns_of(name) or _sinh_of(name) or _mx_of(name)
+    variant = _ladder_of(name) or _lns_of(name) or _kneed_of(name) or _mx_of(name)
     if variant is None:
         raise ValueError(
             f"Unknown format {name!r}; the formats are: {', '.join(names())}; a ladder of another "
             "dynamic range is named like 'ladder8+range30', an LNS of another base factor like "
             "'lns8_b4', one with a zero code like 'lns8+zero', a sinh ladder of another knee like "
-            "'sinh8+knee0.1', an MX of another block size or scale rule like 'mxfp4_k16+ceil'."
+            "'sinh8+knee0.1', a pair of ladders alike, an MX of another block size or scale rule "
+            "like 'mxfp4_k16+ceil'."
         )
     return variant
 
@@ -123,10 +127,13 @@ def _lns_of(name: str) -> LNS | None:
     return LNS(int(bits), int(factor) if factor else 1 << min(default, 11), zero=bool(zero))
 
 
-def _sinh_of(name: str) -> Sinh | None:
-    """The sinh ladder of a variant's name."""
-    variant = _SINH_NAME.fullmatch(name)
-    return Sinh(int(variant[1]), float(variant[2] or _KNEE)) if variant else None
+def _kneed_of(name: str) -> Sinh | Pair | None:
+    """The sinh ladder or pair of ladders of a variant's name."""
+    variant = _KNEE_NAME.fullmatch(name)
+    if variant is None:
+        return None
+    kind = Sinh if variant[1] == "sinh" else Pair
+    return kind(int(variant[2]), float(variant[3] or _KNEE))
 
 
 def _mx_of(name: str) -> MX | None:
@@ -153,9 +160,9 @@ def name_of(fmt: object) -> str:
         name = f"lns{fmt.bits}{factor}{'+zero' if fmt.zero else ''}"
         if fmt == LNS(fmt.bits, fmt.base_factor, fmt.zero):
             return name
-    if isinstance(fmt, Sinh):
+    if isinstance(fmt, Sinh | Pair):
         knee = "" if fmt.knee == _KNEE else f"+knee{fmt.knee!r}".replace("e-0", "e-")
-        return f"sinh{fmt.bits}{knee}"
+        return f"{type(fmt).__name__.lower()}{fmt.bits}{knee}"
     if isinstance(fmt, MX):
         base = name_of(MX(fmt.element))
         size = "" if fmt.block_size == 32 else f"_k{fmt.block_size}"

@@ -6,6 +6,7 @@ import numpy as np
 
 from rung.formats.ladder import Ladder
 from rung.formats.lns import LNS
+from rung.formats.pair import Pair
 from rung.formats.sinh import Sinh
 
 
@@ -80,4 +81,23 @@ def sinh_encode(x: float, fmt: Sinh, scale: float) -> int:
 def sinh_decode(rung: int, fmt: Sinh, scale: float) -> float:
     """The value scale * knee * sinh(k h), float32 as the tensor version's."""
     share = fmt.knee * math.sinh(rung * math.asinh(1 / fmt.knee) / (fmt.levels // 2))
+    return float(np.float32(share) * np.float32(scale))
+
+
+def pair_encode(x: float, fmt: Pair, scale: float) -> tuple[int, int]:
+    """The rungs (k+, k-) of a number: k+ that of the sinh ladder, k- = -k+.
+
+    Args:
+        x: A finite number.
+        fmt: The pair of ladders.
+        scale: W_max > 0.
+    """
+    k = sinh_encode(x, fmt.ladder, scale)
+    return k, -k
+
+
+def pair_decode(plus: int, minus: int, fmt: Pair, scale: float) -> float:
+    """The value m+ - m- of m = scale * knee / 2 * exp(k h), float32 as the tensor version's."""
+    h = math.asinh(1 / fmt.knee) / (fmt.ladder.levels // 2)
+    share = fmt.knee / 2 * (math.exp(plus * h) - math.exp(minus * h))
     return float(np.float32(share) * np.float32(scale))

@@ -1,16 +1,19 @@
-"""The steps of weights that live in codes: Madam on ladders, LNS codes and sinh ladders."""
+"""The steps of weights in codes: Madam on ladders, LNS codes, sinh ladders, pairs of ladders."""
 
 import torch
 from torch import Tensor
 
-from rung.kernels import fits, inverse_root, ladder, lns, moment, momentum, sinh
+from rung.kernels import fits, inverse_root, ladder, lns, moment, momentum, pair, sinh
 from rung.kernels.dispatch import Operation
 from rung.kernels.madam import new_scale, read_moment, write_moment
 from rung.kernels.moment import random_halves
 from rung.kernels.rung_moves import (
+    Draws,
     bbit_madam_update,
     lns_madam_update,
     moves,
+    pair_draws,
+    pair_madam_update,
     rungs_down,
     rungs_towards,
     signed_madam_update,
@@ -20,8 +23,9 @@ from rung.kernels.signs import seeded_signs, unpack_signs
 # Elements per slice on the CPU: temporaries of a slice stay in the cache, and no float tensor of
 # the weight's size ever exists.
 _SLICE = 2**17
-# What codes are: magnitudes with signs beside them, exponents under a sign bit, signed rungs.
-LADDER, LNS, SINH = range(3)
+# What codes are: magnitudes with signs beside them, exponents under a sign bit, signed rungs, two
+# ladders whose difference counts.
+LADDER, LNS, SINH, PAIR = range(4)
 
 
 def reference(
@@ -55,7 +59,7 @@ def reference(
         numbers: beta, clip, weight decay, momentum; float64.
         rungs: Rungs per update of each tensor, float64.
         bits: B of each tensor's format.
-        system: `LADDER`, `LNS` or `SINH`.
+        system: `LADDER`, `LNS`, `SINH` or `PAIR`.
         stochastic: How moves are rounded.
         maximize: Ascend.
     """
@@ -83,13 +87,17 @@ def reference(
                 old = momentum.read(carried)
                 ratio = momentum.next_momentum(ratio, old, normal[i], clip, numbers)
                 momentum.write(carried, ratio, keys[i], start, time)
-            if system == SINH:
+            bounds = (factor[i], reach[i], decay[i])
+            if system == PAIR:
+                both = pair_draws(draws, keys[i], start, time)
+                _move_pair(target, ratio, *bounds, bits[i], both)
+            elif system == SINH:
                 k, top = ladder.load_codes(target), sinh.top_of(bits[i])
-                wanted = rungs_towards(k - top, ratio, factor[i], reach[i], decay[i], top)
+                wanted = rungs_towards(k - top, ratio, *bounds, top)
+                _move(target, wanted, bits[i], system, draws)
             else:
                 sign = _signs(target, signs[i], keys[i], start, bits[i], system)
-                wanted = rungs_down(sign, ratio, factor[i], reach[i], decay[i])
-            _move(target, wanted, bits[i], system, draws)
+                _move(target, rungs_down(sign, ratio, *bounds), bits[i], system, draws)
             write_moment(stored, new, scale, keys[i], start, time)
         if scale is not None:
             scales[i].copy_(scale)
@@ -123,8 +131,24 @@ def _move(stored: Tensor, wanted: Tensor, bits: int, system: int, draws: Tensor 
     stored.copy_(ladder.store_codes(moved, bits))
 
 
+def _move_pair(
+    stored: Tensor,
+    ratio: Tensor,
+    factor: Tensor,
+    reach: Tensor,
+    decay: Tensor,
+    bits: int,
+    draws: Draws,
+) -> None:
+    codes, top = ladder.load_codes(stored), sinh.top_of(bits // 2)
+    plus, minus = pair.split(codes, bits)
+    down = rungs_towards(plus, ratio, factor, reach, decay, top)
+    up = rungs_towards(minus, -ratio, factor, reach, decay, top)
+    stored.copy_(ladder.store_codes(pair_madam_update(codes, down, up, bits, draws), bits))
+
+
 def last_code(bits: int, system: int) -> int:
-    """The largest code, or of an LNS the largest exponent."""
+    """The largest code, or of an LNS the largest exponent; a pair's ladders have two such."""
     return {LADDER: (1 << bits) - 1, LNS: (1 << (bits - 1)) - 1, SINH: (1 << bits) - 2}[system]
 
 
@@ -138,6 +162,8 @@ def _serves(
     keys: list[Tensor],
     *others: object,
 ) -> bool:
+    if others[4] == PAIR:  # `system`: no loop or kernel moves two codes
+        return False
     packed = zip(codes, signs, strict=True)
     return (
         fits.alike(codes, moments, grads)

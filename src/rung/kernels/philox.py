@@ -28,7 +28,7 @@ _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 
 PURPOSE_SIGN, PURPOSE_ROUND, PURPOSE_MOMENT, PURPOSE_INIT, PURPOSE_ENCODE = range(5)
-PURPOSE_NORMAL, PURPOSE_MOMENTUM = 5, 6
+PURPOSE_NORMAL, PURPOSE_MOMENTUM, PURPOSE_PAIR = 5, 6, 7
 
 
 def philox_scalar(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""By how many rungs weights in codes move: Madam on ladders, LNS codes and sinh ladders.
+"""By how many rungs weights in codes move: Madam on ladders, LNS codes, sinh ladders, pairs.
 
 Integers come out of floats here, so the floats' arithmetic is part of the definition: each
 operation is one of float32's, in this order, and every implementation gives the same codes. The
@@ -8,8 +8,13 @@ normalised gradient is within 2^-20 of the formula's, see `inverse_root`.
 import torch
 from torch import Tensor
 
-from rung.kernels import inverse_root
+from rung.kernels import inverse_root, pair
 from rung.kernels.madam import Scalar
+from rung.kernels.moment import random_halves
+from rung.kernels.philox import PURPOSE_PAIR
+
+Draws = tuple[Tensor | None, Tensor | None]
+"""Random numbers of the two ladders of a pair, each as in `whole_rungs`."""
 
 # Rungs that a weight may move in a step; half the longest format's.
 FURTHEST = 2.0**15 - 1
@@ -130,6 +135,37 @@ def signed_madam_update(codes: Tensor, wanted: Tensor, last: int, draws: Tensor 
         New codes, int32.
     """
     return (codes - whole_rungs(wanted, draws)).clamp(0, last)
+
+
+def pair_draws(draws: Tensor | None, key: Tensor, start: int, step: Tensor) -> Draws:
+    """Those of a step for the upper code, and as many others for the lower one; or none."""
+    if draws is None:
+        return None, None
+    return draws, random_halves(key, start, draws.numel(), step, PURPOSE_PAIR)[1]
+
+
+def pair_madam_update(codes: Tensor, down: Tensor, up: Tensor, bits: int, draws: Draws) -> Tensor:
+    """Move both ladders of a pair by whole rungs, each as a sinh ladder's codes.
+
+        k+ <- clamp(k+ - round( lr / h * u + pull * k+), -K, K)
+        k- <- clamp(k- - round(-lr / h * u + pull * k-), -K, K)
+
+    Args:
+        codes: Of `rung.kernels.pair`, int32, shape (n,).
+        down: What k+ is wanted to fall by, float32, of `rungs_towards`.
+        up: What k- is wanted to fall by.
+        bits: B, of both codes together.
+        draws: Of `pair_draws`.
+
+    Returns:
+        New codes, int32.
+    """
+    top = (1 << (bits // 2 - 1)) - 1
+    plus, minus = (
+        signed_madam_update(k + top, wanted, 2 * top, draw) - top
+        for k, wanted, draw in zip(pair.split(codes, bits), (down, up), draws, strict=True)
+    )
+    return pair.join(plus, minus, bits)
 
 
 def rungs_towards(

@@ -7,7 +7,8 @@ sinh decides a bit.
 import functools
 from decimal import Decimal, localcontext
 
-_DIGITS = 60
+DIGITS = 60
+"""Precision of the decimal arithmetic."""
 
 
 @functools.cache
@@ -30,7 +31,7 @@ def _halves(bits: int, knee: float) -> tuple[float, ...]:
     """The numbers knee * sinh(j h / 2) for j = 0 ... 2 K - 1."""
     top = (1 << (bits - 1)) - 1
     with localcontext() as context:
-        context.prec = _DIGITS
+        context.prec = DIGITS
         half = asinh(1 / Decimal(knee)) / (2 * top)
         factor, power, found = half.exp(), Decimal(1), []
         for _ in range(2 * top):
@@ -48,5 +49,5 @@ def asinh(x: Decimal) -> Decimal:
 def spacing(bits: int, knee: float) -> float:
     """h: the change of asinh(W / (knee * scale)) from one rung to the next."""
     with localcontext() as context:
-        context.prec = _DIGITS
+        context.prec = DIGITS
         return float(asinh(1 / Decimal(knee)) / ((1 << (bits - 1)) - 1))

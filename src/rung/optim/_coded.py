@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypedDict, cast
 import torch
 from torch import Tensor
 
-from rung.formats import LNS, Ladder, Sinh, name_of
+from rung.formats import LNS, Ladder, Pair, Sinh, name_of
 from rung.kernels import coded_madam as kernel
 from rung.kernels.madam import Scalar
 from rung.optim import _additive
@@ -21,8 +21,8 @@ from rung.optim._work import Work
 from rung.optim._write import advance_all, numbers, undone_unless
 from rung.tensor.coded import CodedTensor
 
-_SYSTEMS = {Ladder: kernel.LADDER, LNS: kernel.LNS, Sinh: kernel.SINH}
-_MOVED_BY = {Ladder: "BBitMadam", LNS: "LNSMadam", Sinh: "SignedMadam"}
+_SYSTEMS = {Ladder: kernel.LADDER, LNS: kernel.LNS, Sinh: kernel.SINH, Pair: kernel.PAIR}
+_MOVED_BY = {Ladder: "BBitMadam", LNS: "LNSMadam", Sinh: "SignedMadam", Pair: "SignedMadam"}
 
 
 class CodedOptions(TypedDict, total=False):
@@ -46,11 +46,11 @@ class CodedOptimizer(MultiplicativeOptimizer):
     A leaf gives its kind of format, `_rungs_per_update` and `_stalling`.
 
     Attributes:
-        format_type: Class of the formats that it moves.
+        format_types: Classes of the formats that it moves.
         example: Name of such a format, for messages.
     """
 
-    format_type: ClassVar[type]
+    format_types: ClassVar[tuple[type, ...]]
     example: ClassVar[str]
 
     def __init__(
@@ -126,9 +126,10 @@ class CodedOptimizer(MultiplicativeOptimizer):
                 f"model first, rung.store_weights_(model, '{self.example}'), and give biases and "
                 f"norm gains to AdamW: {own}(rung.optim.split_parameters(model))."
             )
-        if not isinstance(param.format, self.format_type):
+        if not isinstance(param.format, self.format_types):
+            kinds = " or a ".join(kind.__name__ for kind in self.format_types)
             raise ValueError(
-                f"{name} must be stored as a {self.format_type.__name__} to be moved by {own}; got "
+                f"{name} must be stored as a {kinds} to be moved by {own}; got "
                 f"{name_of(param.format)}. Use rung.optim.{_MOVED_BY[type(param.format)]}, or "
                 f"store the model as '{self.example}'."
             )
@@ -167,15 +168,16 @@ class CodedOptimizer(MultiplicativeOptimizer):
             step_codes(work, finite, rungs)
             torch.autograd.graph.increment_version(params)
             return
-        kinds = [p.device for p in params] if one_call else list(range(len(params)))
-        for part in work.divide(kinds):
+        # By device and by what codes are.
+        kinds = [(p.device, type(cast(CodedTensor, p).format)) for p in params]
+        for part in work.divide(kinds if one_call else list(range(len(params)))):
             self._step_part(part, finite)
         if params:
             # Autograd must see that weights changed: it watches the outside, codes are inside.
             torch.autograd.graph.increment_version(params)
 
     def _step_part(self, work: Work, finite: Tensor | None) -> None:
-        """Parameters of one device, in one call."""
+        """Parameters of one device and one kind of format, in one call."""
         group, params, grads, states = work
         coded = cast("list[CodedTensor]", params)
         moments, scales = [state["exp_avg_sq"] for state in states], moment_scales(states)
@@ -194,7 +196,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
                 numbers(group["beta"], group["clip"], group["weight_decay"], group["momentum"]),
                 numbers(*(self._rungs_per_update(fmt, group["lr"]) for fmt in formats)),
                 [fmt.bits for fmt in formats],
-                _SYSTEMS[self.format_type],
+                _SYSTEMS[type(formats[0])],
                 group["rounding"] == "stochastic",
                 group["maximize"],
             )

@@ -6,13 +6,20 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from rung.formats import Sinh
+from rung.formats import Pair, Sinh
 from rung.kernels import ladder
 from rung.kernels.madam import Scalar, bias_correction
 from rung.kernels.moment import random_halves
 from rung.kernels.momentum import read as read_momentum
 from rung.kernels.momentum import write as write_momentum
-from rung.kernels.rung_moves import FURTHEST, bbit_madam_update, signed_madam_update
+from rung.kernels.rung_moves import (
+    FURTHEST,
+    Draws,
+    bbit_madam_update,
+    pair_draws,
+    pair_madam_update,
+    signed_madam_update,
+)
 from rung.optim._checks import Group
 from rung.optim._moment import State, momenta_of
 from rung.optim._work import Work
@@ -68,7 +75,11 @@ def step_codes(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
             draws = None
             if group["rounding"] == "stochastic":
                 draws = random_halves(coded.key, 0, update.numel(), time)[1]
-            new = _moved(coded, update, factor, group["weight_decay"], draws)
+            if isinstance(coded.format, Pair):
+                both = pair_draws(draws, coded.key, 0, time)
+                new = _moved_pair(coded, update, factor, group["weight_decay"], both)
+            else:
+                new = _moved(coded, update, factor, group["weight_decay"], draws)
             stored = ladder.store_codes(new, coded.format.bits)
             coded.codes.copy_(stored.reshape(coded.codes.shape))
 
@@ -88,13 +99,27 @@ def _moved(
     fmt, old = coded.format, ladder.load_codes(coded.codes).reshape(-1)
     if isinstance(fmt, Sinh):
         top = fmt.levels // 2
-        pull = (old - top).reshape(update.shape) * (decay / top)
-        wanted, move, last = update + pull, signed_madam_update, 2 * top
-    else:
-        wanted = coded.decode().sign() * update + decay
-        move, last = bbit_madam_update, fmt.levels - 1
-    wanted = (wanted * factor).clamp(-FURTHEST, FURTHEST).to(torch.float32).reshape(-1)
-    return move(old, wanted, last, draws)
+        wanted = _wanted(update.reshape(-1) + (old - top) * (decay / top), factor)
+        return signed_madam_update(old, wanted, 2 * top, draws)
+    wanted = _wanted(coded.decode().sign() * update + decay, factor).reshape(-1)
+    return bbit_madam_update(old, wanted, fmt.levels - 1, draws)
+
+
+def _moved_pair(
+    coded: CodedTensor, update: Tensor, factor: Scalar, decay: float, draws: Draws
+) -> Tensor:
+    """New codes of both ladders, int32 and flat."""
+    fmt, flat = coded.format, update.reshape(-1)
+    assert isinstance(fmt, Pair)
+    pull = decay / (fmt.ladder.levels // 2)
+    plus, minus = (k.reshape(-1) for k in fmt.split(coded.codes))
+    down, up = _wanted(flat + plus * pull, factor), _wanted(minus * pull - flat, factor)
+    old = ladder.load_codes(coded.codes).reshape(-1)
+    return pair_madam_update(old, down, up, fmt.bits, draws)
+
+
+def _wanted(update: Tensor, factor: Scalar) -> Tensor:
+    return (update * factor).clamp(-FURTHEST, FURTHEST).to(torch.float32)
 
 
 def _normalized(

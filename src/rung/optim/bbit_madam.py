@@ -66,7 +66,7 @@ class BBitMadam(CodedOptimizer):
 
     algorithm = "bbit_madam"
     storages = (*MOMENTS, *MEANS)
-    format_type = Ladder
+    format_types = (Ladder,)
     example = "ladder8"
 
     def __init__(

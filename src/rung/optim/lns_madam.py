@@ -63,7 +63,7 @@ class LNSMadam(CodedOptimizer):
     """
 
     algorithm = "lns_madam"
-    format_type = LNS
+    format_types = (LNS,)
     example = "lns16"
 
     def __init__(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-from rung.formats import Sinh
+from rung.formats import Pair, Sinh
 from rung.kernels.madam import Scalar
 from rung.optim._coded import CodedOptimizer, CodedOptions
 from rung.optim._moment import MOMENTS
@@ -72,7 +72,7 @@ class SignedMadam(CodedOptimizer):
 
     algorithm = "signed_madam"
     storages = (*MOMENTS, *MEANS)
-    format_type = Sinh
+    format_types = (Sinh, Pair)
     example = "sinh8"
 
     def __init__(

@@ -173,12 +173,13 @@ def rungs_per_bin(rungs: dict[str, Any]) -> int:
 def levels_of(rungs: dict[str, Any]) -> int:
     """Different sizes that a weight can have: 2^B on a ladder, 2^(B-1) in an LNS.
 
-    On a sinh ladder different values: 2^B - 1.
+    On a sinh ladder different values, 2^B - 1; of a pair of ladders those that numbers are rounded
+    to, 2^(B/2) - 1.
     """
     return int(rungs.get("levels", 2 ** rungs["bits"]))
 
 
 def system_of(rungs: dict[str, Any]) -> str:
-    """``8-bit ladder``, ``16-bit LNS`` or ``8-bit sinh ladder``."""
-    words = {"lns": "LNS", "sinh": "sinh ladder"}
+    """``8-bit ladder``, ``16-bit LNS``, ``8-bit sinh ladder`` or ``16-bit pair of ladders``."""
+    words = {"lns": "LNS", "sinh": "sinh ladder", "pair": "pair of ladders"}
     return f"{rungs['bits']}-bit {words.get(rungs.get('system', ''), 'ladder')}"

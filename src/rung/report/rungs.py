@@ -1,4 +1,4 @@
-"""Figure: which rungs of a ladder, LNS or sinh ladder weights stand on, in total and by layer."""
+"""Figure: which rungs weights in codes stand on, in total and by layer."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 ENDS, SIGNED_ENDS = ("top", "bottom"), ("lowest", "highest")
 """What the first and the last rung are called, where signs are apart and where they are not."""
+SIGNED = ("sinh", "pair")
+"""Systems whose rungs go from minus to plus the largest weight."""
 MOST_PANELS = 24
 """Most layers that the figure draws one by one; beyond that the largest ones."""
 
@@ -48,7 +50,7 @@ def coded_layers(run: Run) -> list[dict[str, Any]]:
 
 
 def sum_by_ladder(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One histogram for each ladder, LNS or sinh ladder in use, over all of its layers."""
+    """One histogram for each format in use, over all of its layers."""
     totals: dict[tuple[str, float, int], dict[str, Any]] = {}
     for layer in layers:
         rungs = layer["rungs"]
@@ -74,7 +76,7 @@ def _draw_total(axes: "Axes", total: dict[str, Any]) -> None:
     width = rungs_per_bin(total)
     per = "rung" if width == 1 else f"{width} rungs"
     axes.set_ylabel(f"weights per {per} (%)")
-    if system == "sinh":
+    if system in SIGNED:
         axes.set_xlabel("rung k (0 is zero, the ends are the largest weights of either sign)")
         _label_edges(axes, total, SIGNED_ENDS)
         _add_signed_axis(axes, total)
@@ -112,8 +114,8 @@ def _draw_layer(axes: "Axes", layer: dict[str, Any], title: str) -> None:
 
 
 def _first_rung(rungs: dict[str, Any]) -> int:
-    """K of the first bin: 0, or on a sinh ladder -K."""
-    return -(levels_of(rungs) // 2) if rungs.get("system") == "sinh" else 0
+    """K of the first bin: 0, or -K where signs are free."""
+    return -(levels_of(rungs) // 2) if rungs.get("system") in SIGNED else 0
 
 
 def _draw_histogram(axes: "Axes", rungs: dict[str, Any]) -> None:

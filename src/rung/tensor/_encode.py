@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rung.formats import Sinh, name_of
+from rung.formats import name_of
 from rung.formats.scaling import root_mean_square
 from rung.kernels.philox import PURPOSE_INIT, uniform
-from rung.tensor._parts import StoredFormat, allowed_scale, uniform_codes
+from rung.tensor._parts import StoredFormat, allowed_scale, has_knee, uniform_codes
 from rung.tensor.coded import CodedTensor
 from rung.tensor.roles import Role
 
@@ -33,11 +33,11 @@ class Options:
         """Refuse options that are wrong on their own, and names that the model doesn't have."""
         if self.init not in ("round", "uniform"):
             raise ValueError(f"`init` must be 'round' or 'uniform'; got {self.init!r}.")
-        if self.init == "uniform" and isinstance(self.format, Sinh):
+        if self.init == "uniform" and has_knee(self.format):
             raise ValueError(
                 "`init='uniform'` draws magnitudes of up to W_max, far above fresh weights on a "
-                f"sinh ladder, whose W_max leaves room to grow; got format {name_of(self.format)}. "
-                "Use init='round'."
+                "sinh ladder or a pair of ladders, whose W_max leaves room to grow; got format "
+                f"{name_of(self.format)}. Use init='round'."
             )
         if not self.scale_bound > 0:
             raise ValueError(f"`scale_bound` must be positive; got scale_bound={self.scale_bound}.")

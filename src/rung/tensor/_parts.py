@@ -1,26 +1,26 @@
 """What a weight's parts mean in each kind of format: the one place that tells the kinds apart.
 
 A ladder's codes are magnitudes; its signs are beside them, one bit each, or made again from the
-key. An LNS's codes hold the sign in their top bit, and a sinh ladder's are signed themselves, so
-their part ``signs`` is always empty.
+key. An LNS's codes hold the sign in their top bit, a sinh ladder's are signed themselves, and a
+pair of ladders' say which of two is larger, so their part ``signs`` is always empty.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from rung.formats import LNS, Ladder, Sinh, get, name_of
+from rung.formats import LNS, Ladder, Pair, Sinh, get, name_of
 from rung.formats._ladder_rows import decode as decode_plain
 from rung.formats.scaling import power_of_two_above, require_broadcast
 from rung.kernels import ladder, lns, sinh
 from rung.kernels.philox import PURPOSE_SIGN, random_bytes
 from rung.kernels.signs import seeded_signs, unpack_signs
 
-StoredFormat = Ladder | LNS | Sinh
-_KINDS: dict[str, type[StoredFormat]] = {"ladder": Ladder, "lns": LNS, "sinh": Sinh}
+StoredFormat = Ladder | LNS | Sinh | Pair
+_KINDS: dict[str, type[StoredFormat]] = {"ladder": Ladder, "lns": LNS, "sinh": Sinh, "pair": Pair}
 
 
 def storable(fmt: StoredFormat | str) -> StoredFormat:
@@ -28,13 +28,13 @@ def storable(fmt: StoredFormat | str) -> StoredFormat:
 
     Raises:
         ValueError: Unknown name; an LNS with a zero.
-        TypeError: Neither a name nor a `Ladder`, `LNS` or `Sinh`.
+        TypeError: Neither a name nor a `Ladder`, `LNS`, `Sinh` or `Pair`.
     """
     found = get(fmt)
-    if not isinstance(found, Ladder | LNS | Sinh):
+    if not isinstance(found, StoredFormat):
         raise TypeError(
-            f"Weights live in the codes of a Ladder, an LNS or a Sinh; got {found!r}. Give one of "
-            "these."
+            f"Weights live in the codes of a Ladder, an LNS, a Sinh or a Pair; got {found!r}. Give "
+            "one of these."
         )
     if isinstance(found, LNS) and found.zero:
         raise ValueError(
@@ -49,9 +49,14 @@ def holds_signs(fmt: StoredFormat) -> bool:
     return not isinstance(fmt, Ladder)
 
 
+def has_knee(fmt: StoredFormat) -> TypeGuard[Sinh | Pair]:
+    """Whether weights go through zero, in steps that are even around it."""
+    return isinstance(fmt, Sinh | Pair)
+
+
 def default_bound(fmt: StoredFormat) -> float:
     """W_max of fresh weights in multiples of their RMS; see docs/sinh.md on the sinh ladder's."""
-    return 20.0 if isinstance(fmt, Sinh) else 3.0
+    return 20.0 if has_knee(fmt) else 3.0
 
 
 def resolve_signs(fmt: StoredFormat, signs: str | None) -> str:
@@ -132,6 +137,9 @@ def sign_slice(
 def _are_negative(fmt: StoredFormat, codes: Tensor) -> Tensor:
     if isinstance(fmt, LNS):
         return lns.is_negative(codes, fmt.bits)
+    if isinstance(fmt, Pair):
+        plus, minus = fmt.split(codes)
+        return plus < minus
     return ladder.load_codes(codes) < sinh.top_of(fmt.bits)
 
 
@@ -218,14 +226,23 @@ def require_fit(fmt: StoredFormat, codes: Tensor, scale: Tensor, signs: Tensor) 
             f"Codes of {fmt.bits} bits must be {fmt.code_dtype}; got {codes.dtype}. "
             "Take parts and meta from the same tensor."
         )
-    # Codes that fill their storage are always in range, but for a sinh ladder's last pattern; on
-    # "meta" there is nothing to look at.
-    free = isinstance(fmt, Sinh)
-    if (free or fmt.bits not in (8, 16)) and count and type(codes) is Tensor and not codes.is_meta:
+    # On "meta" there is nothing to look at.
+    if count and type(codes) is Tensor and not codes.is_meta:
+        _require_range(fmt, codes)
+
+
+def _require_range(fmt: StoredFormat, codes: Tensor) -> None:
+    """Refuse codes of one weight that stand for nothing; the last pattern, where signs are free."""
+    if isinstance(fmt, Pair):
+        half, what = fmt.bits // 2, "Each half of a code"
+        plus, minus = fmt.split(codes)
+        largest = int(torch.maximum(plus, minus).max()) + sinh.top_of(half)
+    else:
+        half, what = fmt.bits, "Codes"
         largest = int(ladder.load_codes(codes).max())
-        if largest > (1 << fmt.bits) - 1 - free:
-            most = f"2^{fmt.bits} - 1" if free else f"2^{fmt.bits}"
-            raise ValueError(
-                f"Codes of {name} must be under {most}; got {largest}. "
-                "Take parts and meta from the same tensor."
-            )
+    free = has_knee(fmt)
+    if largest > (1 << half) - 1 - free:
+        raise ValueError(
+            f"{what} of {name_of(fmt)} must be under 2^{half}{' - 1' if free else ''}; got "
+            f"{largest}. Take parts and meta from the same tensor."
+        )

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from rung.formats import Sinh
 from rung.formats.scaling import require_finite, require_positive
-from rung.tensor._parts import allowed_scale, encode_parts
+from rung.tensor._parts import allowed_scale, encode_parts, has_knee
 from rung.tensor.coded import CodedTensor
 
 
@@ -14,10 +13,10 @@ def assign_(target: CodedTensor, source: Tensor) -> None:
 
     Codes of the same format are copied as they are, with scale, signs and key. Anything else is
     rounded to the target's format, in which a zero becomes the smallest positive value, or stays
-    zero on a sinh ladder. The scale stays if the source fits under it; it becomes the source's
-    largest magnitude where that is larger, or where over 1 % of the source would fall off the
-    bottom of a ladder or an LNS for no other reason than a scale too large. A sinh ladder has no
-    bottom, and room above its weights is what they grow into.
+    zero on a sinh ladder or a pair of ladders. The scale stays if the source fits under it; it
+    becomes the source's largest magnitude where that is larger, or where over 1 % of the source
+    would fall off the bottom of a ladder or an LNS for no other reason than a scale too large. The
+    other two have no bottom, and room above its weights is what they grow into.
 
     Raises:
         ValueError: Shapes differ; the source holds NaN or infinity; its signs are not those of the
@@ -56,7 +55,7 @@ def _round_from(target: CodedTensor, values: Tensor) -> None:
             )
     largest = _largest(values, target.scale)
     scale = torch.maximum(target.scale, largest)
-    if not isinstance(target.format, Sinh):
+    if not has_knee(target.format):
         lost, unavoidable = (_share_under(values, s, target) for s in (scale, largest))
         scale = torch.where((lost > unavoidable + 0.01) & (largest > 0), largest, scale)
     require_positive(scale)

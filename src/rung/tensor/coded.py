@@ -21,21 +21,22 @@ class CodedTensor(Tensor):
     `shape`, `dtype` and `device` are those of the decoded weight; memory is that of the codes. Used
     in a layer it decodes for the forward pass, frees the floats, and decodes again for the backward
     pass; its gradient is dense. It is moved by `rung.optim.BBitMadam` (ladders), `LNSMadam` (LNS),
-    `SignedMadam` (sinh ladders) or by ``copy_``; every other in-place operation is refused, because
-    its result would be lost.
+    `SignedMadam` (sinh ladders, pairs of ladders) or by ``copy_``; every other in-place operation
+    is refused, because its result would be lost.
 
     Make one by `from_float`, or a whole model's by `rung.store_weights_`.
 
     Attributes:
         codes: uint8 (B <= 8) or int16, the weight's shape; an LNS's codes hold the sign in the top
-            bit of B (`rung.kernels.lns`), a sinh ladder's are signed numbers above an offset.
+            bit of B (`rung.kernels.lns`), a sinh ladder's are signed numbers above an offset, a
+            pair of ladders' two of these in one.
         scale: W_max, the value of the largest magnitude's code; float32 (float64 for float64
             weights), 0-d or broadcastable to the codes.
         signs: A ladder's: uint8 of shape (ceil(n / 8),), one bit a weight; or empty, when every
             sign is regenerated from the key, 0 bit a weight (Bernstein et al. 2020, section 7).
-            Always empty for an LNS and a `Sinh`.
+            Always empty for an LNS, a `Sinh` and a `Pair`.
         key: 0-d int64; seeds this weight's random numbers (signs, stochastic rounding).
-        format: The `Ladder`, the `Sinh`, or the `LNS` (one without a zero).
+        format: The `Ladder`, the `Sinh`, the `Pair`, or the `LNS` (one without a zero).
     """
 
     codes: Tensor
@@ -74,7 +75,7 @@ class CodedTensor(Tensor):
 
         Args:
             weight: Real floating-point tensor, finite.
-            fmt: A `Ladder`, an `LNS` without a zero, a `Sinh`, or a name.
+            fmt: A `Ladder`, an `LNS` without a zero, a `Sinh`, a `Pair`, or a name.
             scale: W_max > 0, broadcastable to the weight; larger magnitudes saturate.
             signs: ``"packed"`` keeps the weight's signs: at one bit each, or in an LNS's codes.
                 ``"seed"``, for ladders only, draws new ones from (seed, name), which is right for
@@ -254,7 +255,7 @@ def lost_write(operation: str) -> RuntimeError:
     return RuntimeError(
         f"{operation} would write floats into a weight that lives in codes, and the result would "
         "be lost. Move it with rung.optim.BBitMadam (a ladder), LNSMadam (an LNS) or SignedMadam "
-        "(a sinh ladder), or assign to it with `weight.copy_(values)`."
+        "(a sinh ladder, a pair of ladders), or assign to it with `weight.copy_(values)`."
     )
 
 

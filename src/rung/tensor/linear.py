@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rung.formats import LNS, Sinh
+from rung.formats import LNS, Ladder
 from rung.kernels import linear as kernel
 from rung.tensor.coded import CodedTensor
 
@@ -31,7 +31,7 @@ def serves(input: Any, weight: Any, bias: Any = None) -> bool:
         and x.dtype in _DTYPES
         and weight.numel() >= SMALLEST
         and 0 < rows <= kernel.LARGEST_BATCH
-        and not isinstance(weight.format, Sinh)  # decoded as a whole
+        and isinstance(weight.format, Ladder | LNS)  # the others are decoded as a whole
         and kernel.fits(weight.codes, weight.scale)
         and not torch.is_autocast_enabled("cpu")
         and not torch.autograd.forward_ad._current_level >= 0
@@ -60,7 +60,7 @@ def _fits(bias: Any, x: Tensor, weight: CodedTensor) -> bool:
 
 def _parts(weight: CodedTensor) -> tuple[Any, ...]:
     fmt = weight.format
-    assert not isinstance(fmt, Sinh), "`serves` refuses it"
+    assert isinstance(fmt, Ladder | LNS), "`serves` refuses the others"
     if isinstance(fmt, LNS):
         code = kernel.Code(fmt.bits, fmt.base_factor, 0.0)
     else:

@@ -90,16 +90,18 @@ def store_weights_(
 
     Args:
         model: Any module; build optimizers after this call.
-        format: A `Ladder`, an `LNS` without a zero, a `Sinh`, or a name such as ``"lns16"``.
+        format: A `Ladder`, an `LNS` without a zero, a `Sinh`, a `Pair`, or a name such as
+            ``"lns16"``.
         init: ``"round"`` takes the codes nearest to the existing magnitudes; ``"uniform"`` draws
             magnitudes uniformly over the codes, as the paper did.
         scale_bound: sigma*/sigma of the paper, > 0: 1, 2 or 3 for weights fresh from their
             initialisation; trained ones reach further (look at their largest over their RMS).
-            None: 3, and 20 for a `Sinh`, where a step moves small weights in proportion to it.
+            None: 3, and 20 for a `Sinh` or a `Pair`, where a step moves small weights in
+            proportion to it.
         signs: For ladders, ``"seed"`` (the default) redraws every sign from the seed and stores
             none: for weights fresh from their initialisation, which are symmetric. ``"packed"``
-            keeps the signs at one bit a weight: for weights that were trained. An LNS and a
-            `Sinh` keep their signs in the codes, so leave `signs` out or say ``"packed"``.
+            keeps the signs at one bit a weight: for weights that were trained. The other formats
+            keep their signs in the codes, so leave `signs` out or say ``"packed"``.
         seed: For seeded signs and uniform codes.
         axis: None for one scale per tensor; 0 for one per output channel.
         skip: Names of parameters to leave in floating point.
@@ -116,7 +118,7 @@ def store_weights_(
 
     Raises:
         ValueError: Unknown format, `init` or `signs`; an LNS with a zero; seeded signs for codes
-            that hold the sign; uniform codes of a `Sinh`; a
+            that hold the sign; uniform codes of a `Sinh` or a `Pair`; a
             weight that is all zero or holds NaN or infinity; a name in `skip` or `scales` that no
             parameter has; a weight without its scale, or a scale that isn't positive; scales with
             an axis; `scale` beside `scales` or not positive; no weight to store; a weight already

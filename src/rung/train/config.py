@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from rung import formats
-from rung.formats import LNS, Ladder, Sinh
+from rung.formats import LNS, Ladder, Pair, Sinh
 from rung.train.fields import Count, Positive, Range, check_fields, parse_field
 from rung.train.layers import LayerOptions, require_compute_format
 from rung.train.optimizer_options import (
@@ -60,10 +60,13 @@ DEFAULT_FORMAT = "ladder8"
 DEFAULT_SINH = "sinh8"
 """How signed Madam stores weights when nothing is said."""
 
-STORES: dict[str, type[Ladder | Sinh]] = {"bbit-madam": Ladder, "signed-madam": Sinh}
-"""Optimizers whose `format` is what the weights live in, and the kind that each moves."""
+STORES: dict[str, tuple[type[Ladder | Sinh | Pair], ...]] = {
+    "bbit-madam": (Ladder,),
+    "signed-madam": (Sinh, Pair),
+}
+"""Optimizers whose `format` is what the weights live in, and the kinds that each moves."""
 
-_WORDS: dict[type[Ladder | Sinh], str] = {Ladder: "ladder", Sinh: "sinh ladder"}
+_WORDS: dict[type, str] = {Ladder: "ladder", Sinh: "sinh ladder", Pair: "pair of ladders"}
 
 DEFAULT_LNS = "lns8"
 """What layers compute in with LNS-Madam when nothing is said."""
@@ -74,9 +77,9 @@ _OWNERS = ("options", "optimizer_options", "layers")
 def default_optimizer(format: str | None) -> str:
     """What trains when only a format is given.
 
-    `DEFAULT_OPTIMIZER` for a ladder or none, signed Madam for a sinh ladder, LNS-Madam for an LNS,
-    LMD for a float or microscaling format. A name that no format has is left to `Config`, which
-    refuses it.
+    `DEFAULT_OPTIMIZER` for a ladder or none, signed Madam for a sinh ladder or a pair of ladders,
+    LNS-Madam for an LNS, LMD for a float or microscaling format. A name that no format has is left
+    to `Config`, which refuses it.
     """
     if format is None or format == "none":
         return DEFAULT_OPTIMIZER
@@ -84,8 +87,8 @@ def default_optimizer(format: str | None) -> str:
         found = formats.get(format)
     except ValueError:
         return DEFAULT_OPTIMIZER
-    for optimizer, kind in STORES.items():
-        if isinstance(found, kind):
+    for optimizer, kinds in STORES.items():
+        if isinstance(found, kinds):
             return optimizer
     return "lns-madam" if isinstance(found, LNS) else "lmd"
 
@@ -206,33 +209,34 @@ class Config:
 
 
 def _check_format(optimizer: str, name: str | None) -> None:
-    kind = STORES.get(optimizer)
+    kinds = STORES.get(optimizer, ())
+    wanted = " or a ".join(_WORDS[kind] for kind in kinds)
     if name is None:
-        if kind is not None:
-            default = DEFAULT_FORMAT if kind is Ladder else DEFAULT_SINH
+        if kinds:
+            default = DEFAULT_FORMAT if Ladder in kinds else DEFAULT_SINH
             raise ValueError(
-                f"`format` must name a {_WORDS[kind]} for optimizer {optimizer!r}; got None. "
+                f"`format` must name a {wanted} for optimizer {optimizer!r}; got None. "
                 f"Use format={default!r}."
             )
         return
     found = formats.get(name)
-    if kind is not None and not isinstance(found, kind):
+    if kinds and not isinstance(found, kinds):
         owners = [owner for owner, stored in STORES.items() if isinstance(found, stored)]
         way_out = "To compute in it use --optimizer lns-madam, lmd or any other one."
         if owners:
             way_out = f"It is for --optimizer {owners[0]}."
         raise ValueError(
-            f"`format` must name a {_WORDS[kind]} for optimizer {optimizer!r}, whose weights live "
-            f"on it; got format={name!r}. {way_out}"
+            f"`format` must name a {wanted} for optimizer {optimizer!r}, whose weights live on it; "
+            f"got format={name!r}. {way_out}"
         )
     for other, stored in STORES.items():
-        if kind is None and isinstance(found, stored):
+        if not kinds and isinstance(found, stored):
             raise ValueError(
-                f"A {_WORDS[stored]} stores weights in codes, which only optimizer {other!r} "
+                f"A {_WORDS[type(found)]} stores weights in codes, which only optimizer {other!r} "
                 f"trains; got format={name!r} with optimizer={optimizer!r}. Use {other!r}, or let "
                 f"the layers compute in an LNS such as format={DEFAULT_LNS!r}, or in an MX format."
             )
-    if kind is None:
+    if not kinds:
         require_compute_format("format", name)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rung.formats import LNS, Sinh, name_of
+from rung.formats import LNS, Pair, Sinh, name_of
 from rung.kernels.ladder import load_codes
 from rung.kernels.lns import exponents
 from rung.optim import split_parameters
@@ -165,7 +165,12 @@ def _log_histogram(weight: Tensor) -> dict[str, Any]:
 
 def _rung_histogram(parameter: CodedTensor) -> dict[str, Any]:
     fmt = parameter.format
-    if isinstance(fmt, Sinh):
+    if isinstance(fmt, Pair):
+        # Where the differences stand on the sinh ladder that numbers are rounded to.
+        share = fmt.decode_codes(parameter.codes, torch.ones((), device=parameter.device))
+        codes, system = load_codes(fmt.ladder.encode(share, scale=1.0).codes), "pair"
+        fmt, precision = fmt.ladder, fmt.spacing
+    elif isinstance(fmt, Sinh):
         # From the lowest to the highest, zero in the middle.
         codes, system, precision = load_codes(parameter.codes), "sinh", fmt.spacing
     elif isinstance(fmt, LNS):
@@ -184,7 +189,7 @@ def _rung_histogram(parameter: CodedTensor) -> dict[str, Any]:
     knee = {"knee": fmt.knee} if isinstance(fmt, Sinh) else {}
     return knee | {
         "system": system,
-        "bits": fmt.bits,
+        "bits": parameter.format.bits,
         "levels": fmt.levels,
         "base_precision": precision,
         "counts": [int(count) for count in counts],

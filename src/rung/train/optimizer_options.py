@@ -180,7 +180,7 @@ class LNSMadamOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedMadamOptions:
-    """Madam on weights that are codes of a sinh ladder; norm gains and biases as `others` says.
+    """Madam on codes of a sinh ladder or a pair of ladders; norm gains and biases as `others` says.
 
     Its learning rate is the typical change of theta in a step, one for all recipes.
     """

@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from rung import formats
-from rung.formats import Ladder, Sinh
+from rung.formats import Ladder, Pair, Sinh
 from rung.train.config import Config
 from rung.train.optimizer_options import (
     BBitMadamOptions,
@@ -103,7 +103,7 @@ def _floor(config: Config) -> float:
         )
     elif isinstance(options, SignedMadamOptions) and config.format is not None:
         found = formats.get(config.format)
-        assert isinstance(found, Sinh)
+        assert isinstance(found, Sinh | Pair)
         smallest = (1 + 5e-7) * 0.5 * found.spacing
     else:
         return 0.0

@@ -185,7 +185,7 @@ def _with_bits(config: Config, bits: int | None, grid: Grid) -> Config:
     if bits is None:
         return config
     stored = STORES.get(config.optimizer)
-    kind = "lns" if stored is None else stored.__name__.lower()
+    kind = "lns" if stored is None else stored[0].__name__.lower()
     _check_bits(config.optimizer, bits, kind)
     if stored is not None:
         if grid.format not in (None, "none"):
