@@ -14,12 +14,22 @@ from rung.reproduce.madam_better import BETTER
 from rung.reproduce.madam_figure import FIGURE_1
 from rung.reproduce.madam_tables import TABLE_1, TABLE_2
 from rung.reproduce.one_byte import ONE_BYTE
+from rung.reproduce.one_byte_why import ONE_BYTE_WHY
 from rung.reproduce.runs import run_contest
 from rung.reproduce.trials import Setup
 
 CONTESTS: dict[str, Contest] = {
     contest.name: contest
-    for contest in (TABLE_1, TABLE_2, FIGURE_1, BETTER, LNS_BITS, LMD_PRECISION, ONE_BYTE)
+    for contest in (
+        TABLE_1,
+        TABLE_2,
+        FIGURE_1,
+        BETTER,
+        LNS_BITS,
+        LMD_PRECISION,
+        ONE_BYTE,
+        ONE_BYTE_WHY,
+    )  # fmt: skip
 }
 """Experiments that train, by name."""
 

@@ -1,5 +1,7 @@
 """The arena: who trains best on how few bytes a weight, every rival's learning rate tuned."""
 
+from dataclasses import replace
+
 from rung.reproduce.contest import Budget, Contest, Contestant, Size
 from rung.reproduce.tasks import row
 
@@ -46,17 +48,13 @@ _RIVALS = (
     Contestant(label="LMD", optimizer="lmd", rates=_LMD),
 )
 # One learning rate for every task, and no other setting of a task's own: experiments/one-byte.md.
-_RATE = 0.04
+RATE = 0.04
 _SETTINGS = ("scale=0.3", "beta=0.99")
-_OURS = (
-    Contestant(label="signed Madam 8 bits", optimizer="signed-madam", settings=_SETTINGS, lr=_RATE),
-    Contestant(
-        label="signed Madam 8 bits, momentum",
-        optimizer="signed-madam",
-        settings=(*_SETTINGS, "momentum=0.9"),
-        lr=_RATE,
-    ),
+PLAIN = Contestant(
+    label="signed Madam 8 bits", optimizer="signed-madam", settings=_SETTINGS, lr=RATE
 )
+OURS = replace(PLAIN, label="signed Madam 8 bits, momentum", settings=(*_SETTINGS, "momentum=0.9"))
+"""What is to be the default: its variants are `rung.reproduce.one_byte_why`'s."""
 
 _SMOKE = {
     "characters": (
@@ -96,7 +94,8 @@ _CPU = {
 }  # fmt: skip
 
 
-def _sizes(name: str) -> dict[Budget, Size]:
+def sizes(name: str) -> dict[Budget, Size]:
+    """How much of a task is trained, for every budget."""
     words, epochs, settings = _CPU[name]
     whole = Size(words=words, epochs=epochs, schedule="cosine", settings=settings)
     return {
@@ -112,8 +111,13 @@ def _sizes(name: str) -> dict[Budget, Size]:
     }
 
 
+def folder_of(name: str) -> str:
+    """The folder of a task's runs, which the arena and the variants share."""
+    return f"one-byte-{name}"
+
+
 def _contestants(name: str) -> tuple[Contestant, ...]:
-    every = (*_RIVALS, *_OURS)
+    every = (*_RIVALS, PLAIN, OURS)
     return tuple(c for c in every if c is not _INT8) if name == "cifar10" else every
 
 
@@ -124,7 +128,7 @@ _REMARKS = {
     "digits-vit": _EMBEDDED,
     "cifar10": "torchao has int8 weights for linear layers alone: not among these.",
 }
-_TITLES = {
+TITLES = {
     "characters": "characters of Python's documentation, GPT",
     "tokens": "WikiText-2 stand-in, GPT",
     "digits-vit": "scikit-learn's digits, ViT",
@@ -139,15 +143,15 @@ ONE_BYTE = Contest(
     rows=tuple(
         row(
             name,
-            folder=f"one-byte-{name}",
+            folder=folder_of(name),
             title=title,
             contestants=_contestants(name),
-            sizes=_sizes(name),
+            sizes=sizes(name),
             unit="loss, nats",
             factor=1.0,
             judged="loss",
             remark=_REMARKS[name],
         )
-        for name, title in _TITLES.items()
+        for name, title in TITLES.items()
     ),
 )

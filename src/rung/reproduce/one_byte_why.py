@@ -1,0 +1,113 @@
+"""What one-byte training stands on: the arena's winner with one change at a time."""
+
+from dataclasses import replace
+
+from rung.reproduce.contest import Budget, Contest, Contestant, Size
+from rung.reproduce.one_byte import OURS, PLAIN, RATE, TITLES, folder_of, sizes
+from rung.reproduce.tasks import row
+
+
+def _variant(label: str, *settings: str, **rest: str | float) -> Contestant:
+    """The winner and one change."""
+    changed = replace(OURS, label=f"... {label}", settings=(*OURS.settings, *settings))
+    return replace(changed, **rest)  # type: ignore[arg-type]
+
+
+_EQUAL_STEPS = "knee 0.009 under a top rung of 1"
+_RATES = (
+    _variant("lr halved", lr=RATE / 2),
+    _variant("lr doubled", lr=RATE * 2),
+    _variant("constant lr", schedule="constant"),
+    _variant("no warm-up", "warmup_steps=0"),
+)
+_STATE = (
+    replace(PLAIN, label="... no momentum"),
+    _variant("momentum 0.95", "momentum=0.95"),
+    _variant("beta 0.999", "beta=0.999"),
+    _variant("moments in float32", "state=fp32"),
+    _variant("second moment a row", "state=rows"),
+    _variant("second moment a row and a column", "state=factored"),
+)
+_CODES = (
+    _variant("4 bits", format="sinh4"),
+    _variant("6 bits", format="sinh6"),
+    _variant("12 bits", format="sinh12"),
+    _variant("nearest rounding", "rounding=nearest"),
+    _variant("12 bits, nearest rounding", "rounding=nearest", format="sinh12"),
+    _variant("two ladders of 8 bits", format="pair16"),
+    _variant("two ladders of 8 bits, pull 0.1", "weight_decay=0.1", format="pair16"),
+    _variant("two ladders of 4 bits, pull 0.1", "weight_decay=0.1", format="pair8"),
+)
+_GEOMETRY = (
+    _variant("top rung 20 RMS", "scale=none"),
+    _variant("top rung 20 RMS, a channel", "scale=none", "scale_axis=channel"),
+    _variant(_EQUAL_STEPS, "scale=1", format="sinh8+knee0.009"),
+    _variant("knee 0.01", format="sinh8+knee0.01"),
+    _variant("knee 0.1", format="sinh8+knee0.1"),
+)
+_RULE = (
+    _variant("pull 0.02", "weight_decay=0.02"),
+    _variant("pull 0.1", "weight_decay=0.1"),
+    _variant("clip 2", "clip=2"),
+)
+_OTHERS = (
+    _variant("biases and gains in codes", "others=multiplicative"),
+    _variant("biases and gains at 0.001", "additive_lr=0.001"),
+    _variant("biases and gains at 0.016", "additive_lr=0.016"),
+)
+# A quarter of the steps: on the texts, whose steps are counted, four times the time.
+_LARGE = "batch_size=128"
+_BATCH = (
+    _variant("batches of 128", _LARGE),
+    _variant("batches of 128, lr doubled", _LARGE, lr=RATE * 2),
+    *(
+        Contestant(
+            label=f"AdamW, batches of 128, lr {rate:g}",
+            optimizer="adamw",
+            settings=(_LARGE,),
+            lr=rate,
+        )
+        for rate in (0.002, 0.004)
+    ),
+)
+_EVERY = (OURS, *_RATES, *_STATE, *_CODES, *_GEOMETRY, *_RULE, *_OTHERS)
+_FEW = (
+    OURS,
+    replace(PLAIN, label="... no momentum"),
+    *(v for v in _EVERY if v.label in {"... beta 0.999", "... 12 bits", "... nearest rounding"}),
+    *(v for v in _EVERY if v.label in {"... top rung 20 RMS", "... top rung 20 RMS, a channel"}),
+    *(v for v in _EVERY if v.label in {"... pull 0.02", "... second moment a row"}),
+)
+_ASKED = {
+    "digits-vit": (*_EVERY, *_BATCH),
+    "characters": _EVERY,
+    "cifar10": _FEW,
+    "tokens": _FEW,
+}
+
+
+def _two_seeds(name: str) -> dict[Budget, Size]:
+    """The arena's sizes, over two seeds: this says where to look, not who wins."""
+    every = sizes(name)
+    return {budget: replace(size, seeds=size.seeds[:2]) for budget, size in every.items()}
+
+
+ONE_BYTE_WHY = Contest(
+    name="one-byte-why",
+    title="One byte a weight: the winner with one change at a time",
+    source="Ours",
+    kind="arena",
+    rows=tuple(
+        row(
+            name,
+            folder=folder_of(name),
+            title=TITLES[name],
+            contestants=asked,
+            sizes=_two_seeds(name),
+            unit="loss, nats",
+            factor=1.0,
+            judged="loss",
+        )
+        for name, asked in _ASKED.items()
+    ),
+)
