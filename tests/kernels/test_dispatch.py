@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 from rung.formats import get
 from rung.kernels import dispatch, finite, linear
+from rung.kernels.coded_madam import PAIR
 from rung.kernels.dispatch import Choice, info
 from rung.kernels.linear import Code
 
@@ -131,6 +132,7 @@ CASES = {
     "Madam with log codes": ("madam_step", float_arguments(torch.uint8)),
     "ladder Madam": ("coded_madam_step", coded_arguments(False, torch.bfloat16)),
     "LNS Madam": ("coded_madam_step", coded_arguments(True, torch.uint8)),
+    "Madam of pairs": ("coded_madam_step", coded_arguments(PAIR, torch.uint8, momentum=True)),
     "ladder Madam with a momentum": (
         "coded_madam_step",
         coded_arguments(False, torch.uint8, momentum=True),

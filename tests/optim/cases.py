@@ -29,6 +29,11 @@ class Case:
         """Whether the rule has a memory of gradients instead of squares, and a prior's scale."""
         return self.make is LMD
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether weights move where gradients have ended."""
+        return self.is_lmd or (self.make is SignedMadam and self.options.get("momentum") != 0)
+
     def parameter(self, values: Tensor, name: str = "w") -> nn.Parameter:
         if self.fmt is None:
             return nn.Parameter(values.clone())
@@ -42,6 +47,9 @@ class Case:
 def quantized_madam(params: Any, rounding: str = "nearest", **options: Any) -> QuantizedUpdate:
     return QuantizedUpdate(Madam(params, **options), "lns12", rounding=rounding)
 
+
+STILL = {"momentum": 0.0}
+"""Weights that move by a step's own gradients."""
 
 QUIET = {"sigma": 0.0, "regularization": 0.0}
 
@@ -66,13 +74,14 @@ CASES = [
     Case("lns12-decay", LNSMadam, {"weight_decay": 0.1}, "lns12"),
     Case("lns10", LNSMadam, {"lr": 0.03}, "lns10"),
     Case("lns10-stochastic", LNSMadam, {"rounding": "stochastic"}, "lns10"),
-    Case("signed8", SignedMadam, {"rounding": "nearest"}, "sinh8"),
-    Case("signed8-stochastic", SignedMadam, {}, "sinh8"),
-    Case("signed8-bf16-state", SignedMadam, {"rounding": "nearest", "state": "bf16"}, "sinh8"),
-    Case("signed8-capturable", SignedMadam, {"rounding": "nearest", "capturable": True}, "sinh8"),
+    Case("signed8", SignedMadam, {**STILL, "rounding": "nearest", "lr": 0.1}, "sinh8"),
+    Case("signed8-momentum", SignedMadam, {}, "sinh8"),
+    Case("signed8-stochastic", SignedMadam, STILL, "sinh8"),
+    Case("signed8-bf16-state", SignedMadam, {**STILL, "state": "bf16"}, "sinh8"),
+    Case("signed8-capturable", SignedMadam, {**STILL, "capturable": True}, "sinh8"),
     Case("pair16", SignedMadam, {"rounding": "nearest"}, "pair16"),
-    Case("pair16-stochastic", SignedMadam, {}, "pair16"),
-    Case("pair8-rows", SignedMadam, {"state": "rows"}, "pair8"),
+    Case("pair16-stochastic", SignedMadam, STILL, "pair16"),
+    Case("pair8-rows", SignedMadam, {**STILL, "state": "rows"}, "pair8"),
     Case("signed12-decay", SignedMadam, {"rounding": "nearest", "weight_decay": 0.1}, "sinh12"),
     Case("quantized-madam", quantized_madam),
     Case("quantized-madam-capturable", quantized_madam, {"capturable": True}),

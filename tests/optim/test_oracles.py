@@ -181,7 +181,7 @@ def test_signed_codes_equal_the_integer_oracle(bits, rounding, shape, weight_dec
 def test_a_signed_weight_walks_through_zero():
     """The point of the ladder: a gradient that wants the other side gets there."""
     parameter = nn.Parameter(CodedTensor.from_float(torch.tensor([0.5, -0.5]), "sinh8", 1.0))
-    optimizer = SignedMadam([parameter], rounding="nearest")
+    optimizer = SignedMadam([parameter], lr=0.1, rounding="nearest")
     for _ in range(60):
         parameter.grad = torch.tensor([1.0, -1.0])
         optimizer.step()

@@ -104,8 +104,8 @@ def test_it_learns_what_needs_other_signs():
     model = nn.Linear(32, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(-0.3 * target)
-    rung.store_weights_(model, "pair16")
-    optimizer = SignedMadam(split_parameters(model), lr=0.05)
+    rung.store_weights_(model, "pair16", scale_bound=20)  # weights are to grow by ten
+    optimizer = SignedMadam(split_parameters(model), lr=0.05, momentum=0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=400)
     for _ in range(400):
         x = torch.randn(64, 32)

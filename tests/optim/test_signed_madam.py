@@ -133,7 +133,7 @@ def test_a_momentum_goes_on_where_gradients_end():
 
 def test_a_momentum_that_comes_later_begins_at_zero_and_checkpoints_keep_it():
     parameter = stored(randn(40, seed=2))
-    optimizer = SignedMadam([parameter])
+    optimizer = SignedMadam([parameter], momentum=0)
     parameter.grad = randn(40, seed=3)
     optimizer.step()
     assert "exp_avg" not in optimizer.state[parameter]
@@ -200,7 +200,7 @@ def test_what_it_cannot_train_is_refused():
     ):
         SignedMadam([nn.Parameter(randn(4, 3))])
     with pytest.raises(
-        ValueError, match="must be stored as a Sinh to be moved by SignedMadam; got l"
+        ValueError, match="must be stored as a Sinh or a Pair to be moved by SignedMadam; got l"
     ):
         SignedMadam([stored(randn(4, 3), "lns16")])
     with pytest.raises(
@@ -220,8 +220,8 @@ def test_a_model_learns_what_needs_other_signs():
     model = nn.Linear(32, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(-0.3 * target)
-    rung.store_weights_(model, "sinh8")
-    optimizer = SignedMadam(split_parameters(model), lr=0.05)
+    rung.store_weights_(model, "sinh8", scale_bound=20)  # weights are to grow by ten
+    optimizer = SignedMadam(split_parameters(model), lr=0.05, momentum=0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=400)
     for _ in range(400):
         x = torch.randn(64, 32)

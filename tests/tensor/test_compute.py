@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rung.formats import LNS, Ladder, Sinh
+from rung.formats import LNS, Ladder, Pair, Sinh
 from rung.tensor import CodedTensor
 
 from .weights import KINDS, coded
@@ -102,7 +102,7 @@ def test_codes_changed_before_backward_are_noticed(parameter):
 def test_a_stale_weight_in_any_graph_is_noticed(parameter):
     from rung.optim import BBitMadam, LNSMadam, SignedMadam
 
-    moved_by = {LNS: LNSMadam, Ladder: BBitMadam, Sinh: SignedMadam}
+    moved_by = {LNS: LNSMadam, Ladder: BBitMadam, Sinh: SignedMadam, Pair: SignedMadam}
     optimizer = moved_by[type(parameter.format)]
     x = torch.ones(6, 4, requires_grad=True)
     loss = (parameter * x).sum()

@@ -366,13 +366,46 @@ def test_small_models_are_stored_without_a_compiled_loop_and_alike(name, monkeyp
             assert torch.equal(one.scale, other.scale)
 
 
-def test_one_scale_for_every_weight_and_not_for_gains():
+def test_a_least_scale_for_small_weights_and_the_largest_of_large_ones():
     model = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 2))
-    rung.store_weights_(model, "sinh8", scale=0.5, others=True, skip=["0.bias", "1.bias", "2.bias"])
-    assert [float(model[i].weight.scale) for i in (0, 1, 2)] == [0.5, 20.0, 0.5]
-    double = nn.Linear(4, 4).double()
-    rung.store_weights_(double, "sinh8", scale=0.5)
-    assert double.weight.scale.dtype == torch.float64
+    with torch.no_grad():
+        model[2].weight.fill_(0.01)
+    rung.store_weights_(model, "sinh8", others=True, skip=["0.bias", "1.bias", "2.bias"])
+    assert [float(model[i].weight.scale) for i in (1, 2)] == [1.0, pytest.approx(0.3)]
+    first = nn.Linear(8, 16)
+    largest = float(first.weight.detach().abs().max())
+    assert largest > 0.3
+    rung.store_weights_(first, "sinh8")
+    assert float(first.weight.scale) == largest
+    for fmt, given, expected in (
+        ("sinh8", 0.0, 0.01),
+        ("ladder8", None, 0.03),
+        ("lns16", 0.5, 0.5),
+    ):
+        layer = nn.Linear(4, 4, bias=False).double()
+        with torch.no_grad():
+            layer.weight.fill_(0.01)
+        rung.store_weights_(layer, fmt, min_scale=given)
+        assert float(layer.weight.scale) == pytest.approx(expected)
+        assert layer.weight.scale.dtype == torch.float64
+    rows = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        rows.weight.copy_(torch.tensor([[0.01], [0.4]]).expand(2, 4))
+    rung.store_weights_(rows, "sinh8", axis=0)
+    torch.testing.assert_close(rows.weight.scale.reshape(-1), torch.tensor([0.3, 0.4]))
+
+
+def test_where_zero_is_a_code_a_layer_may_begin_at_zero():
+    model = nn.Linear(4, 2, bias=False)
+    nn.init.zeros_(model.weight)
+    rung.store_weights_(model, "sinh8")
+    assert float(model.weight.scale) == pytest.approx(0.3)
+    assert not model.weight.detach().decode().any()
+    optimizer = rung.optim.SignedMadam(model.parameters())
+    for _ in range(20):
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+    assert bool((model.weight.detach().decode() < 0).all())
 
 
 def test_a_sinh_ladder_keeps_its_room_and_its_zeros_when_weights_are_loaded():
@@ -410,16 +443,11 @@ def test_the_pattern_that_stands_for_nothing_is_refused():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"scale": 0.0}, r"`scale` must be positive and finite; got scale=0\.0"),
-        ({"scale": float("inf")}, "`scale` must be positive and finite; got scale=inf"),
-        ({"scale": 1.0, "axis": 0}, "`scales` and `axis` must be None; got axis=0 and 0 scales"),
-        (
-            {"scale": 1.0, "scales": {"weight": 2.0}},
-            "got axis=None and 1 scales. Leave `scale` out",
-        ),
+        ({"min_scale": -1.0}, r"`min_scale` must be 0 or more and finite; got min_scale=-1\.0"),
+        ({"min_scale": float("inf")}, "`min_scale` must be 0 or more and .* got min_scale=inf"),
     ],
 )
-def test_one_scale_that_makes_no_sense_is_refused(options, text):
+def test_a_least_scale_that_makes_no_sense_is_refused(options, text):
     model = nn.Linear(4, 4)
     before = model.weight.detach().clone()
     with pytest.raises(ValueError, match=text):

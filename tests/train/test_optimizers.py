@@ -75,17 +75,17 @@ def test_options_reach_signed_madam():
     assert isinstance(optimizer, SignedMadam)
     group, additive = optimizer.param_groups
     assert (group["state"], group["beta"], group["rounding"]) == ("rows", 0.9, "stochastic")
-    assert (group["lr"], additive["lr"], group["momentum"]) == (0.1, 0.004, 0.7)
+    assert (group["lr"], additive["lr"], group["momentum"]) == (0.04, 0.004, 0.7)
     weight = next(p for p in group["params"] if p.ndim == 2)
     assert weight.scale.shape == (weight.shape[0], 1)
 
 
-def test_one_scale_reaches_every_weight_of_signed_madam():
+def test_a_least_scale_reaches_every_weight_of_signed_madam():
     network = model()
-    store_weights(config("signed-madam", "scale=0.75"), network)
-    assert {float(p.scale) for p in network.parameters() if isinstance(p, CodedTensor)} == {0.75}
-    with pytest.raises(ValueError, match="`scale` is one top rung .* got 'channel'"):
-        config("signed-madam", "scale=0.75", "scale_axis=channel")
+    store_weights(config("signed-madam", "min_scale=7.5"), network)
+    assert {float(p.scale) for p in network.parameters() if isinstance(p, CodedTensor)} == {7.5}
+    with pytest.raises(ValueError, match="`min_scale` must be"):
+        config("signed-madam", "min_scale=-1")
 
 
 def test_the_schedule_of_nearest_moves_stays_above_half_a_rung():

@@ -123,12 +123,13 @@ class Pair:
     def decode(self, encoded: Encoded) -> Tensor:
         """Values of codes: same shape as the codes, dtype of the tensor that was encoded."""
         block = encoded.block or 0
-        values = kernel.decode(encoded.codes, encoded.scale, self.bits, self.knee, block)
+        values = kernel.pair_decode(encoded.codes, encoded.scale, self.bits, self.knee, block)
         return rows.narrow(values, encoded.dtype)
 
     def decode_codes(self, codes: Tensor, scale: Tensor) -> Tensor:
         """Values of stored codes; scale broadcastable to them, its dtype is the result's."""
-        return kernel.decode(codes, scale, self.bits, self.knee, 0)
+        values: Tensor = kernel.pair_decode(codes, scale, self.bits, self.knee, 0)
+        return values
 
     def quantize(
         self,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rung.kernels import group_scales
+from rung.kernels.dispatch import Operation
 from rung.kernels.ladder import load_codes
 from rung.kernels.sinh import top_of
 from rung.kernels.sinh_tables import DIGITS, asinh
@@ -61,7 +62,12 @@ def _cached_table(bits: int, knee: float, device: torch.device) -> Tensor:
     return torch.tensor(values(bits, knee), dtype=torch.float64, device="cpu").to(device)
 
 
-def decode(codes: Tensor, scale: Tensor, bits: int, knee: float, block: int) -> Tensor:
+def value_table(bits: int, knee: float, like: Tensor) -> Tensor:
+    """Value of every code at scale 1; float64, shape (2^bits,), on the device of `like`."""
+    return _table(bits, knee, like.device)
+
+
+def decode_reference(codes: Tensor, scale: Tensor, bits: int, knee: float, block: int) -> Tensor:
     """Values of stored codes.
 
     Args:
@@ -78,5 +84,15 @@ def decode(codes: Tensor, scale: Tensor, bits: int, knee: float, block: int) -> 
         length = codes.shape[-1]
         each = group_scales.each_of(length, block)
         scale = scale.repeat_interleave(each, dim=-1)[..., :length]
-    table = _table(bits, knee, codes.device).to(scale.dtype)
+    table = value_table(bits, knee, codes).to(scale.dtype)
     return table.index_select(0, load_codes(codes).reshape(-1)).reshape(codes.shape) * scale
+
+
+pair_decode = Operation(
+    "pair_decode",
+    "(Tensor codes, Tensor scale, int bits, float knee, int block) -> Tensor",
+    decode_reference,
+    cpu="rung.kernels.cpu.pair:decode",
+    serves=lambda codes, scale, *rest: scale.dtype == torch.float32,
+    fake=lambda codes, scale, *rest: scale.new_empty(codes.shape),
+)

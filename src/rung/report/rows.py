@@ -35,7 +35,7 @@ _OPTIMIZER_OPTIONS = frozenset(
         "regularization",
         "rounding",
         "samples",
-        "scale",
+        "min_scale",
         "scale_axis",
         "scale_bound",
         "scales_from",

@@ -47,14 +47,10 @@ _RIVALS = (
     ),
     Contestant(label="LMD", optimizer="lmd", rates=_LMD),
 )
-# One learning rate for every task, and no other setting of a task's own: experiments/one-byte.md.
-RATE = 0.04
-_SETTINGS = ("scale=0.3", "beta=0.99")
-PLAIN = Contestant(
-    label="signed Madam 8 bits", optimizer="signed-madam", settings=_SETTINGS, lr=RATE
-)
-OURS = replace(PLAIN, label="signed Madam 8 bits, momentum", settings=(*_SETTINGS, "momentum=0.9"))
-"""What is to be the default: its variants are `rung.reproduce.one_byte_why`'s."""
+# No setting of a task's own, nor any other than the defaults: experiments/one-byte.md.
+OURS = Contestant(label="signed Madam 8 bits", optimizer="signed-madam")
+"""Its variants are `rung.reproduce.one_byte_why`'s."""
+PLAIN = replace(OURS, label="signed Madam 8 bits, no momentum", settings=("momentum=0",))
 
 _SMOKE = {
     "characters": (

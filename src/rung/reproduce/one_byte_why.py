@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from rung.reproduce.contest import Budget, Contest, Contestant, Size
-from rung.reproduce.one_byte import OURS, PLAIN, RATE, TITLES, folder_of, sizes
+from rung.reproduce.one_byte import OURS, PLAIN, TITLES, folder_of, sizes
 from rung.reproduce.tasks import row
+from rung.train.recipes.defaults import SIGNED_MADAM_LR as RATE
 
 
 def _variant(label: str, *settings: str, **rest: str | float) -> Contestant:
@@ -39,9 +40,9 @@ _CODES = (
     _variant("two ladders of 4 bits, pull 0.1", "weight_decay=0.1", format="pair8"),
 )
 _GEOMETRY = (
-    _variant("top rung 20 RMS", "scale=none"),
-    _variant("top rung 20 RMS, a channel", "scale=none", "scale_axis=channel"),
-    _variant(_EQUAL_STEPS, "scale=1", format="sinh8+knee0.009"),
+    _variant("top rung 20 RMS", "min_scale=0", "scale_bound=20"),
+    _variant("top rung 20 RMS, a channel", "min_scale=0", "scale_bound=20", "scale_axis=channel"),
+    _variant(_EQUAL_STEPS, "min_scale=1", format="sinh8+knee0.009"),
     _variant("knee 0.01", format="sinh8+knee0.01"),
     _variant("knee 0.1", format="sinh8+knee0.1"),
 )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rung.formats import name_of
-from rung.formats.scaling import root_mean_square
+from rung.formats.scaling import largest_magnitude, root_mean_square
 from rung.kernels.philox import PURPOSE_INIT, uniform
 from rung.tensor._parts import StoredFormat, allowed_scale, has_knee, uniform_codes
 from rung.tensor.coded import CodedTensor
@@ -20,14 +20,14 @@ class Options:
 
     format: StoredFormat
     init: str
-    scale_bound: float
+    scale_bound: float | None
     signs: str
     seed: int
     axis: int | None
     skip: frozenset[str]
     others: bool
     scales: Mapping[str, float] | None
-    scale: float | None = None
+    min_scale: float
 
     def check(self, names: set[str]) -> None:
         """Refuse options that are wrong on their own, and names that the model doesn't have."""
@@ -39,14 +39,11 @@ class Options:
                 "sinh ladder or a pair of ladders, whose W_max leaves room to grow; got format "
                 f"{name_of(self.format)}. Use init='round'."
             )
-        if not self.scale_bound > 0:
+        if self.scale_bound is not None and not self.scale_bound > 0:
             raise ValueError(f"`scale_bound` must be positive; got scale_bound={self.scale_bound}.")
-        if self.scale is not None and not 0 < self.scale < float("inf"):
-            raise ValueError(f"`scale` must be positive and finite; got scale={self.scale}.")
-        if self.scale is not None and (self.scales is not None or self.axis is not None):
+        if not 0 <= self.min_scale < float("inf"):
             raise ValueError(
-                "`scale` is one W_max for all weights, so `scales` and `axis` must be None; got "
-                f"axis={self.axis} and {len(self.scales or ())} scales. Leave `scale` out, or them."
+                f"`min_scale` must be 0 or more and finite; got min_scale={self.min_scale}."
             )
         if self.scales is not None and self.axis is not None:
             raise ValueError(
@@ -93,9 +90,12 @@ def _scale_of(role: Role, weight: Tensor, options: Options, axis: int | None) ->
                 "Nothing was changed."
             )
         return torch.tensor(float(given), dtype=_wide(weight), device=weight.device)
-    if options.scale is not None and role.additive_reason is None:
-        return torch.tensor(options.scale, dtype=_wide(weight), device=weight.device)
-    scale = options.scale_bound * root_mean_square(weight, axis)
+    if options.scale_bound is None:
+        scale = largest_magnitude(weight, axis).to(_wide(weight))
+    else:
+        scale = options.scale_bound * root_mean_square(weight, axis)
+    if options.min_scale:
+        scale = scale.clamp(min=options.min_scale)
     if not bool((scale > 0).all()):
         where = "is all zero" if axis is None else f"has an all-zero index of axis {axis}"
         raise ValueError(

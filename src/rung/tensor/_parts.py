@@ -54,9 +54,12 @@ def has_knee(fmt: StoredFormat) -> TypeGuard[Sinh | Pair]:
     return isinstance(fmt, Sinh | Pair)
 
 
-def default_bound(fmt: StoredFormat) -> float:
-    """W_max of fresh weights in multiples of their RMS; see docs/sinh.md on the sinh ladder's."""
-    return 20.0 if has_knee(fmt) else 3.0
+def default_scale(fmt: StoredFormat) -> tuple[float | None, float]:
+    """W_max of fresh weights in multiples of their RMS (None: the largest), and its lowest value.
+
+    Where steps are even around zero W_max decides how long they are: docs/sinh.md.
+    """
+    return (None, 0.3) if has_knee(fmt) else (3.0, 0.0)
 
 
 def resolve_signs(fmt: StoredFormat, signs: str | None) -> str:

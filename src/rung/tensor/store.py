@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rung.formats import name_of
 from rung.kernels.dispatch import used_once
 from rung.tensor._encode import Options, encode
-from rung.tensor._parts import StoredFormat, default_bound, resolve_signs, storable
+from rung.tensor._parts import StoredFormat, default_scale, resolve_signs, storable
 from rung.tensor.coded import CodedTensor, stored_bytes
 from rung.tensor.roles import Role, roles
 
@@ -80,13 +80,14 @@ def store_weights_(
     skip: Collection[str] = (),
     others: bool = False,
     scales: Mapping[str, float] | None = None,
-    scale: float | None = None,
+    min_scale: float | None = None,
 ) -> StoreReport:
     """Replace a model's weights by codes, in place.
 
     Matrices, convolution kernels and embeddings are stored; biases, norm gains, frozen and complex
     parameters stay as they are, and the report says why for each. W_max = scale_bound * RMS of the
-    weight, unless `scales` or `scale` says it. Nothing is changed if any parameter is refused.
+    weight, or `min_scale` where that is more, unless `scales` says it. Nothing is changed if any
+    parameter is refused.
 
     Args:
         model: Any module; build optimizers after this call.
@@ -96,8 +97,7 @@ def store_weights_(
             magnitudes uniformly over the codes, as the paper did.
         scale_bound: sigma*/sigma of the paper, > 0: 1, 2 or 3 for weights fresh from their
             initialisation; trained ones reach further (look at their largest over their RMS).
-            None: 3, and 20 for a `Sinh` or a `Pair`, where a step moves small weights in
-            proportion to it.
+            None: 3, and for a `Sinh` or a `Pair` the largest weight instead, so that none is cut.
         signs: For ladders, ``"seed"`` (the default) redraws every sign from the seed and stores
             none: for weights fresh from their initialisation, which are symmetric. ``"packed"``
             keeps the signs at one bit a weight: for weights that were trained. The other formats
@@ -109,9 +109,9 @@ def store_weights_(
             their own signs (packed, since a gain of 1 must not become -1).
         scales: W_max by the name of every weight that is stored, e.g. the largest magnitudes of a
             trained model, as the paper borrowed them (its section 6).
-        scale: W_max of every weight matrix, kernel and embedding, > 0, whatever its RMS: a step of
-            theta then moves small weights of all layers of a `Sinh` by the same amount, as Adam
-            does. Biases and norm gains under `others` keep scale_bound * RMS.
+        min_scale: What W_max is at least, 0 or more. None: 0, and 0.3 for a `Sinh` or a `Pair`: so
+            a step of theta moves small weights of nearly all layers by the same amount, as Adam
+            does, and weights have room to grow.
 
     Returns:
         The report.
@@ -121,7 +121,7 @@ def store_weights_(
             that hold the sign; uniform codes of a `Sinh` or a `Pair`; a
             weight that is all zero or holds NaN or infinity; a name in `skip` or `scales` that no
             parameter has; a weight without its scale, or a scale that isn't positive; scales with
-            an axis; `scale` beside `scales` or not positive; no weight to store; a weight already
+            an axis; `min_scale` negative or not finite; no weight to store; a weight already
             stored.
 
     Example:
@@ -137,17 +137,18 @@ def store_weights_(
     Source: Bernstein et al. 2020, sections 4.1, 6 and 7.
     """
     fmt = storable(format)
+    bound, least = default_scale(fmt)
     options = Options(
         fmt,
         init,
-        default_bound(fmt) if scale_bound is None else scale_bound,
+        bound if scale_bound is None else scale_bound,
         resolve_signs(fmt, signs),
         seed,
         axis,
         frozenset(skip),
         others,
         scales,
-        scale,
+        least if min_scale is None else min_scale,
     )
     found = list(roles(model))
     options.check({role.name for role in found})

@@ -185,19 +185,20 @@ class SignedMadamOptions:
     Its learning rate is the typical change of theta in a step, one for all recipes.
     """
 
-    beta: Fraction = 0.999
+    beta: Fraction = 0.99
     """Decay of the second moment per step."""
     clip: Positive = 8.0
     """Largest step, in multiples of lr."""
-    scale_bound: Positive = 20.0
-    """Top rung, in multiples of the tensor's initial root mean square."""
-    scale: Positive | None = None
-    """Top rung of every weight, whatever its size at the start; none: `scale_bound` says it."""
+    scale_bound: Positive | None = None
+    """Top rung, in multiples of the tensor's initial root mean square; none: the largest weight."""
+    min_scale: NonNegative = 0.3
+    """Lowest value of a top rung, which most weights have: lr * knee * this is how far a step moves
+    small ones."""
     scale_axis: ScaleAxis = "tensor"
     """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
     weight_decay: NonNegative = 0.0
     """Pull of theta towards 0: a weight on the top rung shrinks by exp(-lr times this) a step."""
-    momentum: Fraction = 0.0
+    momentum: Fraction = 0.9
     """Decay per step of the mean of normalised gradients that weights move by; 0: none is kept."""
     state: RowState = "log8"
     """How the second moment is stored, and the momentum; rows: one number for each output row;
@@ -214,11 +215,6 @@ class SignedMadamOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.scale is not None and self.scale_axis != "tensor":
-            raise ValueError(
-                "`scale` is one top rung for all weights, so `scale_axis` must be 'tensor'; got "
-                f"{self.scale_axis!r}. Leave one of the two out."
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

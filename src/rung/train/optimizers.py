@@ -71,7 +71,7 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
             seed=config.seed,
             axis=_AXES[options.scale_axis],
             others=options.others == "multiplicative",
-            scale=options.scale,
+            min_scale=options.min_scale,
         )
     elif isinstance(options, LNSMadamOptions):
         stored_as = options.update_format

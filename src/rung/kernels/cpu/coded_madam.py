@@ -58,5 +58,5 @@ def step(
         modes = tuple(1 if mode else None for mode in asked)
         part = (places[members], floats[members], loops.COUNT)
         moments.run(loops.step, *part, kind, modes, loops.SCRATCH)
-    for scale, value in zip(scales, new, strict=True):
-        scale.copy_(value)
+    if scales:
+        torch._foreach_copy_(scales, new)

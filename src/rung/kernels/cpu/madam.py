@@ -43,8 +43,8 @@ def step(
         noisy = 1 if kind[1] != torch.float32 else None
         part = (places[members], floats[members], loops.COUNT)
         moments.run(loops.step, *part, kind, (noisy,), loops.SCRATCH)
-    for scale, value in zip(scales, new, strict=True):
-        scale.copy_(value)
+    if scales:
+        torch._foreach_copy_(scales, new)
     for given, moved in zip(weights, flat, strict=True):
         if moved is not given and moved.data_ptr() != given.data_ptr():
             given.copy_(moved)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from rung.kernels.cpu import lists
 from rung.kernels.cpu.chunk_loops import CHUNK
-from rung.kernels.madam import new_scale
-from rung.kernels.moment import log8_tables
+from rung.kernels.moment import log8_tables, next_log8_scale
 
 # Numbers whose types tell the loops how a dtype is stored.
 LIKES = {
@@ -31,11 +30,16 @@ def rescale(
     """1 / new scale and old scale of each tensor of log codes, and the new scales to write."""
     if not scales:
         return 1, 1, []
-    new = [
-        new_scale(codes, scale, grad, numbers) if codes.numel() else scale.clone()
-        for codes, scale, grad in zip(stored, scales, grads, strict=True)
-    ]
-    return [1 / float(scale) for scale in new], [float(scale) for scale in scales], new
+    old = torch.stack(scales)
+    filled = [index for index, codes in enumerate(stored) if codes.numel()]
+    new = old.clone()
+    if filled:  # in a few operations for all tensors, of which small ones are many
+        ends = torch.stack([end for i in filled for end in torch.aminmax(grads[i])])
+        largest = ends.to(torch.float32).reshape(-1, 2).abs().amax(1)
+        codes = torch.stack([stored[i].amax() for i in filled])
+        beta, rest = numbers[0].to(torch.float32), (1 - numbers[0]).to(torch.float32)
+        new[filled] = next_log8_scale(codes, old[filled], largest, beta, rest)
+    return (1 / new.double()).numpy(), old.numpy(), list(new.unbind())
 
 
 def run(

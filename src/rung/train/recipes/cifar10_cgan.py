@@ -33,7 +33,7 @@ _DEFAULTS: Defaults = {
     "madam": (0.01, MadamOptions(additive_lr=1e-4)),
     "bbit-madam": (0.01, BBitMadamOptions(additive_lr=1e-4)),
     "lns-madam": (0.0144, LNSMadamOptions(additive_lr=1e-4)),
-    "signed-madam": (0.1, SignedMadamOptions(additive_lr=1e-4)),
+    "signed-madam": (0.04, SignedMadamOptions(additive_lr=1e-4)),
     "lmd": (0.01, LMDOptions()),
 }
 

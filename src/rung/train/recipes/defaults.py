@@ -15,7 +15,10 @@ from rung.train.optimizer_options import OptimizerOptions, SignedMadamOptions
 Defaults = Mapping[str, tuple[float | None, OptimizerOptions]]
 """Learning rate and options for each optimizer."""
 
-EVERYWHERE: Defaults = {"signed-madam": (0.1, SignedMadamOptions())}
+SIGNED_MADAM_LR = 0.04
+"""experiments/one-byte.md says where it comes from."""
+
+EVERYWHERE: Defaults = {"signed-madam": (SIGNED_MADAM_LR, SignedMadamOptions())}
 """Of optimizers that are the same in every recipe that doesn't say otherwise."""
 
 
