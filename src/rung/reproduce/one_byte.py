@@ -6,10 +6,11 @@ from rung.reproduce.contest import Budget, Contest, Contestant, Size
 from rung.reproduce.tasks import row
 
 _WIDE = "scale_bound=10"
-_ADAM = (1e-3, 2e-3, 4e-3, 8e-3)
-_MADAM = (0.01, 0.02, 0.04, 0.08)
-_LNS = (0.0144, 0.0289, 0.0577, 0.1154)  # the same in octaves
-_LMD = (0.02, 0.035, 0.06, 0.1)
+# As many for each, around what is best on the four tasks.
+_ADAM = (1e-3, 2e-3, 3e-3, 4e-3, 8e-3)
+_MADAM = (0.01, 0.02, 0.04, 0.08, 0.16)
+_LNS = (0.0144, 0.0289, 0.0577, 0.1154, 0.2308)  # the same in octaves
+_LMD = (0.012, 0.02, 0.035, 0.06, 0.1)
 
 # torchao's layers of int8 weights take one type throughout; it has no convolutions.
 _INT8 = Contestant(
