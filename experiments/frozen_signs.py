@@ -1,17 +1,18 @@
 """Frozen signs: how many weights stand on the lowest rung and want to go on, and who crosses zero.
 
-    python experiments/frozen_signs.py RUN [RUN ...] --out experiments/results/frozen-signs.json
+    python experiments/frozen_signs.py
 
-Of finished run folders. A weight on a ladder's lowest rung is pinned when its mean gradient over
-BATCHES training batches (dropout off, two standard errors from 0) would take it further down: on a
-ladder through zero it would change its sign. Of every run, on a ladder or not: the share of weight
-matrices' elements whose sign is not that of the initialisation.
+Trains two tasks of the arena (`rung reproduce one-byte`) and stops at SHARES of each run. A weight
+on a ladder's lowest rung is pinned when its mean gradient over BATCHES training batches (dropout
+off, two standard errors from 0) would take it further down: on a ladder through zero it would
+change its sign. Of every run, on a ladder or not: how many elements of weight matrices have another
+sign than at the initialisation. About ten minutes of a core.
 """
 
 import argparse
 import json
-import math
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,26 @@ from rung.kernels.ladder import load_codes
 from rung.tensor import CodedTensor
 from rung.tensor.roles import roles
 from rung.train import get_recipe, with_settings
-from rung.train.checkpoint import load_checkpoint
 from rung.train.config import Config
 from rung.train.environment import environment
+from rung.train.loop import _step as take_step
 from rung.train.session import Session, build, computing
+from rung.train.task import Streams
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCHES = 100
+SHARES = (0.05, 0.5, 1.0)
+TASKS = (
+    "digits-vit --epochs 40 --schedule cosine --seed 0 --set warmup_steps=90",
+    "chars-gpt --epochs 5 --schedule cosine --seed 0 --set context=64 --set batch_size=8"
+    " --set steps_per_epoch=200 --set warmup_steps=50",
+)
+OPTIMIZERS = (
+    "bbit-madam --format ladder8 --lr 0.02 --set scale_bound=10",
+    "bbit-madam --format ladder12 --lr 0.02 --set scale_bound=10",
+    "signed-madam",
+    "adamw --lr 0.002",
+)
 
 
 def config_of(command: str) -> Config:
@@ -64,9 +78,11 @@ def mean_gradients(session: Session) -> tuple[dict[str, Tensor], dict[str, Tenso
     """Mean over batches and its standard error, by weight."""
     sums, squares = ({name: 0.0 for name in weights(session)} for _ in range(2))
     session.model.eval()
+    # Streams of their own, so that training goes on as if nobody had looked.
+    streams = Streams(*(torch.Generator().manual_seed(seed) for seed in (1, 2)))
     count = 0
     while count < BATCHES:
-        for inputs, targets in session.task.batches(session.streams, 0):
+        for inputs, targets in session.task.batches(streams, 0):
             session.optimizer.zero_grad()
             with computing(session):
                 loss = session.task.loss(session.model(inputs), targets)
@@ -102,40 +118,56 @@ def pinned(session: Session) -> dict[str, Any]:
     return {"total": total, "layers": layers}
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    config = config_of(json.loads((folder / "config.json").read_text())["command"])
+def train_to(session: Session, step: int) -> None:
+    """Steps of the run until so many are done, across epochs."""
+    per_epoch = session.task.batches_per_epoch
+    session.model.train()
+    while session.counters.step < step:
+        start = session.counters.step % per_epoch
+        if start:  # the epoch's order again
+            session.streams.order.set_state(session.epoch_order)
+        else:
+            session.epoch_order = session.streams.order.get_state()
+        for inputs, targets in session.task.batches(session.streams, start):
+            take_step(session, inputs, targets)
+            session.counters.step += 1
+            if session.counters.step == step:
+                break
+
+
+def measure(command: str) -> Iterator[dict[str, Any]]:
+    """One record at each share of a run."""
+    config = config_of(command)
     session = build(config, get_recipe(config.recipe).build(config), torch.device("cpu"))
     # Seeded signs are drawn when weights are stored: what training began with is what is here.
     before = {name: values(parameter).sign() for name, parameter in weights(session).items()}
-    tree, _ = load_checkpoint(folder / "checkpoint" / "last.safetensors")
-    session.model.load_state_dict(tree["model"])
-    after = {name: values(parameter).sign() for name, parameter in weights(session).items()}
-    changed = sum(int((after[name] != sign).sum()) for name, sign in before.items())
     count = sum(sign.numel() for sign in before.values())
-    found = {"run": folder.name, "recipe": config.recipe, "optimizer": config.optimizer}
-    found |= {"weights": count, "changed": changed, "changed_share": changed / count}
-    first = next(iter(weights(session).values()))
-    if isinstance(first, CodedTensor) and isinstance(first.format, Ladder):
-        found["pinned"] = pinned(session)
-        total = found["pinned"]["total"]
-        by_chance = 0.5 * math.erfc(2 / math.sqrt(2)) * total["lowest"]
-        found["pinned"]["by_chance"] = round(by_chance)
-    return found
+    steps = config.epochs * session.task.batches_per_epoch
+    for share in SHARES:
+        train_to(session, round(share * steps))
+        after = {name: values(parameter).sign() for name, parameter in weights(session).items()}
+        changed = sum(int((after[name] != sign).sum()) for name, sign in before.items())
+        found = {"command": command, "share": share, "weights": count, "changed": changed}
+        first = next(iter(weights(session).values()))
+        if isinstance(first, CodedTensor) and isinstance(first.format, Ladder):
+            found["pinned"] = pinned(session)
+        yield found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ROOT / "experiments/results/frozen-signs.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
-    for folder in options.runs:
-        rows.append(measure(folder))
-        print({key: value for key, value in rows[-1].items() if key != "pinned"})
-        print(rows[-1].get("pinned", {}).get("total"), flush=True)
-    command = "python experiments/frozen_signs.py " + " ".join(run.name for run in options.runs)
-    record = {"command": command, "batches": BATCHES, "environment": environment(), "runs": rows}
+    rows: list[dict[str, Any]] = []
+    for task in TASKS:
+        for optimizer in OPTIMIZERS:
+            for row in measure(f"rung train {task} --optimizer {optimizer}"):
+                rows.append(row)
+                total = row.get("pinned", {}).get("total", "")
+                print(row["command"], row["share"], row["changed"], total, flush=True)
+    record = {"command": "python experiments/frozen_signs.py", "batches": BATCHES, "runs": rows}
+    record["environment"] = environment()
     options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
