@@ -88,6 +88,22 @@ def test_a_least_scale_reaches_every_weight_of_signed_madam():
         config("signed-madam", "min_scale=-1")
 
 
+def test_weights_left_in_float_go_to_adamw():
+    network = model()
+    made = config("signed-madam", "float_weights=0.weight")
+    store_weights(made, network)
+    assert not isinstance(network[0].weight, CodedTensor)
+    optimizer = build_optimizer(made, network)
+    own, additive = (group["params"] for group in optimizer.param_groups)
+    assert any(p is network[0].weight for p in additive)
+    assert own
+    assert all(isinstance(p, CodedTensor) for p in own)
+    with pytest.raises(
+        ValueError, match=r"must match a weight; got '\*head\*'. The weights are: 0"
+    ):
+        store_weights(config("signed-madam", "float_weights=0.weight, *head*"), model())
+
+
 def test_the_schedule_of_nearest_moves_stays_above_half_a_rung():
     made = config("signed-madam", "rounding=nearest", format="sinh8", lr=0.1, schedule="cosine")
     network = model()

@@ -51,6 +51,7 @@ _RULE = (
     _variant("pull 0.1", "weight_decay=0.1"),
     _variant("clip 2", "clip=2"),
 )
+_FLOATS = {"digits-vit": "class_token,*embedding*,head*", "characters": "*embedding*"}
 _OTHERS = (
     _variant("biases and gains in codes", "others=multiplicative"),
     _variant("biases and gains at 0.001", "additive_lr=0.001"),
@@ -79,9 +80,16 @@ _FEW = (
     *(v for v in _EVERY if v.label in {"... top rung 20 RMS", "... top rung 20 RMS, a channel"}),
     *(v for v in _EVERY if v.label in {"... pull 0.02", "... second moment a row"}),
 )
+
+
+def _in_float(name: str) -> Contestant:
+    """What is first and last in a network, in float32."""
+    return _variant("embeddings and head in float32", f"float_weights={_FLOATS[name]}")
+
+
 _ASKED = {
-    "digits-vit": (*_EVERY, *_BATCH),
-    "characters": _EVERY,
+    "digits-vit": (*_EVERY, _in_float("digits-vit"), *_BATCH),
+    "characters": (*_EVERY, _in_float("characters")),
     "cifar10": _FEW,
     "tokens": _FEW,
 }

@@ -15,6 +15,7 @@ _LATER: dict[str, Any] = {
     "others": "additive",
     "scales_from": None,
     "average_from": 0,
+    "float_weights": "",
 }
 
 

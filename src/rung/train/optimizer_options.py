@@ -210,6 +210,9 @@ class SignedMadamOptions:
     others: Others = "additive"
     """How norm gains and biases are trained: additive by AdamW; multiplicative in codes like the
     weights, those that are all zero drawn at the start; none: they stay as they are."""
+    float_weights: str = ""
+    """Comma-separated patterns of names of weights that AdamW trains in float32, with norm gains
+    and biases, e.g. ``*embedding*``."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; none leaves it as it is."""
 

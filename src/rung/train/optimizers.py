@@ -29,7 +29,7 @@ from rung.train.optimizer_options import (
     SGDOptions,
     SignedMadamOptions,
 )
-from rung.train.others import prepare_others, split_for
+from rung.train.others import float_weights, prepare_others, split_for
 from rung.train.rivals import build_rival, narrow_weights
 
 _AXES = {"tensor": None, "channel": 0}
@@ -72,6 +72,7 @@ def store_weights(config: Config, model: nn.Module) -> str | None:
             axis=_AXES[options.scale_axis],
             others=options.others == "multiplicative",
             min_scale=options.min_scale,
+            skip=float_weights(options.float_weights, model),
         )
     elif isinstance(options, LNSMadamOptions):
         stored_as = options.update_format

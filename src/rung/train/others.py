@@ -1,5 +1,7 @@
 """Who trains biases and norm gains: AdamW, the rule of the weights, or nobody."""
 
+import fnmatch
+
 from torch import nn
 
 from rung.optim import ParameterSplit, init_zeros_, split_parameters
@@ -42,3 +44,26 @@ def split_for(config: Config, model: nn.Module) -> ParameterSplit:
     return ParameterSplit(
         [*split.multiplicative, *split.additive], [], (names + additive_names, [])
     )
+
+
+def float_weights(patterns: str, model: nn.Module) -> list[str]:
+    """Names of the weights that stay in floating point, which AdamW then trains.
+
+    Args:
+        patterns: Separated by commas, as of a shell; each must match a weight.
+        model: The model before its weights are stored.
+
+    Raises:
+        ValueError: A pattern that matches no weight; the text lists the weights.
+    """
+    names = [role.name for role in roles(model) if role.additive_reason is None]
+    found: list[str] = []
+    for pattern in filter(None, (part.strip() for part in patterns.split(","))):
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
+            raise ValueError(
+                f"A pattern of `float_weights` must match a weight; got {pattern!r}. The weights "
+                f"are: {', '.join(names)}."
+            )
+        found += matching
+    return found
