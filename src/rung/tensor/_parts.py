@@ -59,7 +59,7 @@ def default_scale(fmt: StoredFormat) -> tuple[float | None, float]:
 
     Where steps are even around zero W_max decides how long they are: docs/sinh.md.
     """
-    return (None, 0.3) if has_knee(fmt) else (3.0, 0.0)
+    return (None, 0.6) if has_knee(fmt) else (3.0, 0.0)
 
 
 def resolve_signs(fmt: StoredFormat, signs: str | None) -> str:

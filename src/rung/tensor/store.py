@@ -109,7 +109,7 @@ def store_weights_(
             their own signs (packed, since a gain of 1 must not become -1).
         scales: W_max by the name of every weight that is stored, e.g. the largest magnitudes of a
             trained model, as the paper borrowed them (its section 6).
-        min_scale: What W_max is at least, 0 or more. None: 0, and 0.3 for a `Sinh` or a `Pair`: so
+        min_scale: What W_max is at least, 0 or more. None: 0, and 0.6 for a `Sinh` or a `Pair`: so
             a step of theta moves small weights of nearly all layers by the same amount, as Adam
             does, and weights have room to grow.
 

@@ -191,12 +191,12 @@ class SignedMadamOptions:
     """Largest step, in multiples of lr."""
     scale_bound: Positive | None = None
     """Top rung, in multiples of the tensor's initial root mean square; none: the largest weight."""
-    min_scale: NonNegative = 0.3
+    min_scale: NonNegative = 0.6
     """Lowest value of a top rung, which most weights have: lr * knee * this is how far a step moves
     small ones."""
     scale_axis: ScaleAxis = "tensor"
     """One top rung for a whole tensor, or one for each output channel (dimension 0)."""
-    weight_decay: NonNegative = 0.0
+    weight_decay: NonNegative = 0.03
     """Pull of theta towards 0: a weight on the top rung shrinks by exp(-lr times this) a step."""
     momentum: Fraction = 0.9
     """Decay per step of the mean of normalised gradients that weights move by; 0: none is kept."""
