@@ -95,10 +95,12 @@ _ASKED = {
 }
 
 
-def _two_seeds(name: str) -> dict[Budget, Size]:
-    """The arena's sizes, over two seeds: this says where to look, not who wins."""
-    every = sizes(name)
-    return {budget: replace(size, seeds=size.seeds[:2]) for budget, size in every.items()}
+def _fewer_seeds(name: str) -> dict[Budget, Size]:
+    """The arena's sizes, over two thirds of its seeds: this says where to look, not who wins."""
+    return {
+        budget: replace(size, seeds=size.seeds[: max(1, 2 * len(size.seeds) // 3)])
+        for budget, size in sizes(name).items()
+    }
 
 
 ONE_BYTE_WHY = Contest(
@@ -112,7 +114,7 @@ ONE_BYTE_WHY = Contest(
             folder=folder_of(name),
             title=TITLES[name],
             contestants=asked,
-            sizes=_two_seeds(name),
+            sizes=_fewer_seeds(name),
             unit="loss, nats",
             factor=1.0,
             judged="loss",
