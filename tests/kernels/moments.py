@@ -3,6 +3,7 @@
 import torch
 
 MOMENTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "log8": torch.uint8}
+MOMENTA = (*MOMENTS, "four bits")
 
 
 def randn(*shape, seed=0):
@@ -31,10 +32,21 @@ def moments_of(kind, shapes, seed):
     return codes, [torch.tensor(2.0 ** (i % 5)) for i in range(len(shapes))]
 
 
+def paired(count, seed):
+    """Codes of `count` elements, two in an int8, and zeros up to a whole block."""
+    whole = -(-count // 32) * 32
+    codes = torch.randint(0, 16, (whole,), generator=torch.Generator().manual_seed(seed))
+    codes[count:] = 0
+    low, high = codes.view(-1, 2, 16).unbind(1)
+    return (low | (high << 4)).view(-1).to(torch.uint8).view(torch.int8)
+
+
 def momenta_of(kind, shapes, seed):
     """Of the sizes that normalised gradients have, some 0; no items of None."""
     if kind is None:
         return []
+    if kind == "four bits":
+        return [paired(torch.Size(shape).numel(), seed + i) for i, shape in enumerate(shapes)]
     values = [
         randn(*shape, seed=seed + i) * torch.exp(2 * randn(*shape, seed=i))
         for i, shape in enumerate(shapes)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from kernels.moments import momenta_of
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map_only
@@ -46,7 +47,7 @@ def float_arguments(moments):
     return step_arguments(weights, moments, bounds, keys, torch.ones(2), numbers, False)
 
 
-def coded_arguments(system, moments, momentum=False):
+def coded_arguments(system, moments, momentum=None):
     keys = [torch.tensor(5), torch.tensor(6)]
     signs = [codes_of(0), codes_of(0 if system else 3)]
     numbers = torch.tensor([0.99, 8.0, 0.1, 0.9], dtype=torch.float64)
@@ -54,7 +55,7 @@ def coded_arguments(system, moments, momentum=False):
         [codes_of(*shape) for shape in SHAPES], moments, signs, keys, torch.ones(2), numbers,
         torch.tensor([3.0, 4.0], dtype=torch.float64), [8, 8], system, True, False,
     )  # fmt: skip
-    momenta = [torch.zeros(shape, dtype=torch.uint8) for shape in SHAPES] if momentum else []
+    momenta = momenta_of(momentum, SHAPES, 0)
     return (*written[:3], momenta, *written[3:])
 
 
@@ -132,10 +133,13 @@ CASES = {
     "Madam with log codes": ("madam_step", float_arguments(torch.uint8)),
     "ladder Madam": ("coded_madam_step", coded_arguments(False, torch.bfloat16)),
     "LNS Madam": ("coded_madam_step", coded_arguments(True, torch.uint8)),
-    "Madam of pairs": ("coded_madam_step", coded_arguments(PAIR, torch.uint8, momentum=True)),
+    "Madam of pairs": (
+        "coded_madam_step",
+        coded_arguments(PAIR, torch.uint8, momentum="four bits"),
+    ),
     "ladder Madam with a momentum": (
         "coded_madam_step",
-        coded_arguments(False, torch.uint8, momentum=True),
+        coded_arguments(False, torch.uint8, momentum="log8"),
     ),
 }
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from kernels.moments import MOMENTS, gradients, momenta_of, moments_of, randn
+from kernels.moments import MOMENTA, MOMENTS, gradients, momenta_of, moments_of, randn
 
 from rung.kernels import coded_madam, finite, inverse_root, madam, moment, rung_moves
 from rung.kernels.coded_madam import LADDER, LNS, SINH
@@ -83,7 +83,7 @@ def test_storages_signs_and_options_equal_the_references(kind, packed, options):
         )
 
 
-@pytest.mark.parametrize("momentum", MOMENTS)
+@pytest.mark.parametrize("momentum", MOMENTA)
 @pytest.mark.parametrize(
     "options",
     [{}, {"stochastic": True, "maximize": True}, {"decay": 0.3, "rungs": 0.1}, {"rungs": 1e30}],

@@ -48,8 +48,8 @@ def quantized_madam(params: Any, rounding: str = "nearest", **options: Any) -> Q
     return QuantizedUpdate(Madam(params, **options), "lns12", rounding=rounding)
 
 
-STILL = {"momentum": 0.0}
-"""Weights that move by a step's own gradients."""
+STILL = {"momentum": 0.0, "weight_decay": 0.0}
+"""Weights that move by a step's own gradients alone."""
 
 QUIET = {"sigma": 0.0, "regularization": 0.0}
 
@@ -76,6 +76,7 @@ CASES = [
     Case("lns10-stochastic", LNSMadam, {"rounding": "stochastic"}, "lns10"),
     Case("signed8", SignedMadam, {**STILL, "rounding": "nearest", "lr": 0.1}, "sinh8"),
     Case("signed8-momentum", SignedMadam, {}, "sinh8"),
+    Case("signed8-momentum8", SignedMadam, {"momentum_bits": 8}, "sinh8"),
     Case("signed8-stochastic", SignedMadam, STILL, "sinh8"),
     Case("signed8-bf16-state", SignedMadam, {**STILL, "state": "bf16"}, "sinh8"),
     Case("signed8-capturable", SignedMadam, {**STILL, "capturable": True}, "sinh8"),

@@ -101,14 +101,22 @@ def test_stochastic_rounding_of_moves_keeps_the_mean():
 
 
 @pytest.mark.parametrize(
-    ("state", "bytes_", "carried"),
-    [("log8", 1.0, 1.0), ("bf16", 2.0, 2.0), ("fp32", 4.0, 4.0), ("rows", 4 / 64, 1.0)],
+    ("state", "bits", "bytes_", "carried"),
+    [
+        ("log8", None, 1.0, 0.5),
+        ("log8", 8, 1.0, 1.0),
+        ("bf16", None, 2.0, 2.0),
+        ("fp32", None, 4.0, 4.0),
+        ("rows", 4, 4 / 64, 0.5),
+    ],
 )
-def test_weights_and_state_take_the_documented_bytes(state, bytes_, carried):
+def test_weights_and_state_take_the_documented_bytes(state, bits, bytes_, carried):
     for momentum in (0.0, 0.9):
         model = nn.Linear(64, 64, bias=False)
         rung.store_weights_(model, "sinh8")
-        optimizer = SignedMadam(model.parameters(), state=state, momentum=momentum)
+        optimizer = SignedMadam(
+            model.parameters(), state=state, momentum=momentum, momentum_bits=bits
+        )
         model(torch.ones(2, 64)).square().mean().backward()
         optimizer.step()
         assert model.weight.stored_bytes == 64 * 64 + 12
@@ -139,25 +147,56 @@ def test_a_momentum_that_comes_later_begins_at_zero_and_checkpoints_keep_it():
     assert "exp_avg" not in optimizer.state[parameter]
     optimizer.param_groups[0]["momentum"] = 0.9
     optimizer.step()
-    assert optimizer.state[parameter]["exp_avg"].dtype == torch.uint8
+    momentum = optimizer.state[parameter]["exp_avg"]
+    assert (momentum.dtype, momentum.shape) == (torch.int8, (32,))  # two blocks of 32 elements
     other = stored(parameter.detach().decode())
-    again = SignedMadam([other], momentum=0.9)
+    again = SignedMadam([other])
     again.load_state_dict(optimizer.state_dict())
-    kept, loaded = (o.state[p]["exp_avg"] for o, p in ((optimizer, parameter), (again, other)))
-    assert bool((kept != 0).any())
-    assert torch.equal(kept, loaded)
-    assert loaded.dtype == torch.uint8
-    again.state[other]["exp_avg"] = torch.zeros(41, dtype=torch.uint8)
+    loaded = again.state[other]["exp_avg"]
+    assert bool((momentum != 0).any())
+    assert torch.equal(momentum, loaded)
+    assert loaded.dtype == torch.int8
+    again.state[other]["exp_avg"] = torch.zeros(40, dtype=torch.int8)
     other.grad = parameter.grad
-    with pytest.raises(
-        ValueError, match=r"has shape \(40,\), and its state 'exp_avg' must have it"
-    ):
+    must = r"must be of shape \(32,\), two elements a byte; got \(40,\)"
+    with pytest.raises(ValueError, match=r"has shape \(40,\), and its state 'exp_avg' " + must):
         again.step()
     for bad in (1.0, -0.1, float("nan")):
         with pytest.raises(
             ValueError, match=rf"`momentum` must be in \[0, 1\); got momentum={bad}"
         ):
             SignedMadam([stored(randn(4))], momentum=bad)
+
+
+def test_a_momentum_in_eight_bits_has_an_element_a_byte():
+    parameter = stored(randn(40, seed=2))
+    optimizer = SignedMadam([parameter], momentum_bits=8)
+    parameter.grad = randn(40, seed=3)
+    optimizer.step()
+    momentum = optimizer.state[parameter]["exp_avg"]
+    assert (momentum.dtype, momentum.shape) == (torch.uint8, (40,))
+    # A tenth of a normalised gradient that is 1 or -1 on the first step, of three bits' precision.
+    values = momentum.view(torch.float8_e4m3fn).float()
+    assert torch.equal(values.sign(), parameter.grad.sign())
+    torch.testing.assert_close(values.abs(), torch.full((40,), 0.1), rtol=0.13, atol=0)
+    optimizer.state[parameter]["exp_avg"] = torch.zeros(41, dtype=torch.uint8)
+    with pytest.raises(
+        ValueError, match=r"has shape \(40,\), and its state 'exp_avg' must have it"
+    ):
+        optimizer.step()
+
+
+def test_bits_of_a_momentum_that_can_not_be_are_refused():
+    for bad in (5, 16, 0, True, "4"):
+        with pytest.raises(
+            ValueError, match=rf"`momentum_bits` must be 4, 8, or None .*got {bad!r}"
+        ):
+            SignedMadam([stored(randn(4))], momentum_bits=bad)
+    for state in ("fp32", "bf16"):
+        with pytest.raises(
+            ValueError, match=rf"state='{state}' stores the momentum like .*got momentum_bits=8"
+        ):
+            SignedMadam([stored(randn(4))], state=state, momentum_bits=8)
 
 
 def test_a_skipped_step_on_the_device_leaves_the_momentum():
@@ -181,7 +220,7 @@ def test_rows_move_as_whole_moments_do_where_a_row_is_alike(rounding, momentum):
         optimizer = SignedMadam(
             [parameter], rounding=rounding, state=state, weight_decay=0.3, momentum=momentum
         )
-        if momentum:  # the rows' own has eight bits
+        if momentum:  # the rows' own has four bits
             optimizer.state[parameter]["exp_avg"] = torch.zeros(5, 40)
         for step in range(5):
             parameter.grad = torch.full((5, 40), 1.0 + step) * torch.tensor(

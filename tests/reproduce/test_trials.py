@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_command_says_the_same_as_its_configuration(monkeypatch):
     rows = [row for one in CONTESTS.values() for row in one.rows]
     every = [trial for row in rows for trial in (*made.tuning(row, setup), *made.grid(row, setup))]
     for trial in every[::17]:
-        words = trial.cell.command.split()
+        words = shlex.split(trial.cell.command)
         assert words[:2] == ["rung", "train"]
         commands.app(args=words[1:], standalone_mode=False, obj="")
         assert seen[-1] == trial.cell.config

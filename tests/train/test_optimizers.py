@@ -69,6 +69,7 @@ def test_options_reach_the_optimizer():
 def test_options_reach_signed_madam():
     network = model()
     options = ("scale_bound=5", "scale_axis=channel", "state=rows", "beta=0.9", "momentum=0.7")
+    options += ("momentum_bits=8",)
     made = config("signed-madam", *options)
     assert store_weights(made, network).endswith("(sinh8)")
     optimizer = build_optimizer(made, network)
@@ -76,8 +77,19 @@ def test_options_reach_signed_madam():
     group, additive = optimizer.param_groups
     assert (group["state"], group["beta"], group["rounding"]) == ("rows", 0.9, "stochastic")
     assert (group["lr"], additive["lr"], group["momentum"]) == (0.04, 0.004, 0.7)
+    assert group["momentum_bits"] == 8
     weight = next(p for p in group["params"] if p.ndim == 2)
     assert weight.scale.shape == (weight.shape[0], 1)
+
+
+def test_bits_of_a_momentum_are_those_that_it_may_have():
+    assert config("signed-madam").optimizer_options.momentum_bits is None
+    assert config("signed-madam", "momentum_bits=none").optimizer_options.momentum_bits is None
+    for bad in ("5", "four", "4.0"):
+        with pytest.raises(ValueError, match=r"`momentum_bits` must be one of 4, 8 or none; got"):
+            config("signed-madam", f"momentum_bits={bad}")
+    with pytest.raises(ValueError, match="`state` 'fp32' stores the momentum too; got `mom.* 4"):
+        config("signed-madam", "state=fp32", "momentum_bits=4")
 
 
 def test_a_least_scale_reaches_every_weight_of_signed_madam():

@@ -50,8 +50,8 @@ def reference(
         codes: Stored codes of each tensor, contiguous.
         moments: v of the same shapes: float32, bfloat16, or uint8 log codes.
         scales: The log codes' scales, 0-d; no items for other storages.
-        momenta: m of the same shapes: float32, bfloat16 or, as uint8, 8-bit floats; no items where
-            weights move by the gradient itself.
+        momenta: m of the same shapes: float32, bfloat16 or, as uint8, 8-bit floats; or flat int8,
+            two 4-bit floats each; no items where weights move by the gradient itself.
         grads: g, finite.
         signs: Packed signs; empty tensors where they are drawn from the key or in the codes.
         keys: 0-d int64.
@@ -83,8 +83,8 @@ def reference(
             target = codes[i].view(-1)[part]
             ratio = g * inverse_root.unscaled(new)
             if momenta:
-                carried = momenta[i].view(-1)[part]
-                old = momentum.read(carried)
+                carried = momentum.part(momenta[i], start, part.stop)
+                old = momentum.read(carried, g.numel())
                 ratio = momentum.next_momentum(ratio, old, normal[i], clip, numbers)
                 momentum.write(carried, ratio, keys[i], start, time)
             bounds = (factor[i], reach[i], decay[i])
@@ -167,12 +167,22 @@ def _serves(
     packed = zip(codes, signs, strict=True)
     return (
         fits.alike(codes, moments, grads)
-        and (not momenta or fits.alike(codes, momenta))
+        and (not momenta or _carries(codes, momenta))
         and fits.on(codes[0].device, scales, signs, keys)
         and all(s.numel() in (0, (c.numel() + 7) // 8) and s.is_contiguous() for c, s in packed)
-        and all(v.dtype in moment.STORAGES for v in (*moments, *momenta))
+        and all(v.dtype in moment.STORAGES for v in moments)
         and all(t.is_contiguous() for t in (*codes, *moments, *momenta))
     )
+
+
+def _carries(codes: list[Tensor], momenta: list[Tensor]) -> bool:
+    if any(m.dtype not in (*moment.STORAGES, torch.int8) for m in momenta):
+        return False
+    if momenta[0].dtype != torch.int8:
+        return fits.alike(codes, momenta)
+    pairs = zip(codes, momenta, strict=True)
+    whole = all(m.shape == (momentum.packed(c.numel()),) for c, m in pairs)
+    return whole and fits.on(codes[0].device, momenta)
 
 
 step = Operation(

@@ -14,7 +14,7 @@ from rung.kernels.madam import Scalar
 from rung.optim import _additive
 from rung.optim._base import MultiplicativeOptimizer
 from rung.optim._checks import Group, check_choice, check_range
-from rung.optim._moment import init_moment, init_momentum, momenta_of
+from rung.optim._moment import check_momentum_bits, init_moment, init_momentum, momenta_of
 from rung.optim._moment import scales as moment_scales
 from rung.optim._rows import MEANS, init_means, step_codes
 from rung.optim._work import Work
@@ -62,6 +62,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         weight_decay: float,
         *,
         momentum: float = 0.0,
+        momentum_bits: int | None = None,
         rounding: str = "nearest",
         state: str = "bf16",
         on_nonfinite: str = "skip",
@@ -79,6 +80,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
             "clip": clip,
             "weight_decay": weight_decay,
             "momentum": momentum,
+            "momentum_bits": momentum_bits,
             "rounding": rounding,
             "state": state,
             "on_nonfinite": on_nonfinite,
@@ -112,6 +114,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         check_choice("rounding", group["rounding"], ("nearest", "stochastic"))
         momentum = group["momentum"]
         check_range("momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
+        check_momentum_bits(group["state"], group["momentum_bits"])
 
     def add_param_group(self, param_group: Group) -> None:
         """As in the base class; warns of an lr that rounding to nearest can't follow."""
@@ -141,7 +144,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         else:
             init_moment(state, param.codes, group["state"])
         if group["momentum"]:
-            init_momentum(state, param.codes, group["state"])
+            init_momentum(state, param.codes, group)
 
     def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
         if group["algorithm"] != self.algorithm or group["rounding"] == "stochastic":

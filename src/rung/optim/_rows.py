@@ -87,7 +87,7 @@ def step_codes(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
 def _carry(update: Tensor, carried: Tensor, key: Tensor, time: Tensor, momentum: float) -> Tensor:
     """Move a momentum in place; what weights move by, m / (1 - momentum^t)."""
     flat = carried.view(-1)
-    new = read_momentum(flat) * momentum + update.reshape(-1) * (1 - momentum)
+    new = read_momentum(flat, update.numel()) * momentum + update.reshape(-1) * (1 - momentum)
     write_momentum(flat, new, key, 0, time)
     return (new / (1 - momentum**time)).reshape(update.shape)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rung.kernels import finite
+from rung.kernels.momentum import packed
 from rung.optim._checks import Group, describe
 
 State = dict[str, Any]
@@ -57,13 +58,17 @@ def require_fit(work: Work, index: int) -> None:
     for name in ("exp_avg_sq", "exp_avg"):
         if name not in work.states[0]:
             continue
-        found = [state[name].shape for state in work.states]
-        if found != shapes:
-            place = [a == b for a, b in zip(found, shapes, strict=True)].index(False)
+        moments = [state[name] for state in work.states]
+        for place, (shape, moment) in enumerate(zip(shapes, moments, strict=True)):
+            paired = moment.dtype == torch.int8
+            expected = (packed(shape.numel()),) if paired else shape
+            if moment.shape == expected:
+                continue
             position = [own is work.params[place] for own in work.group["params"]].index(True)
+            whose = f"{describe(work.group, index, position)} has shape {tuple(shape)}, and "
+            must = f"be of shape {expected}, two elements a byte" if paired else "have it too"
             raise ValueError(
-                f"{describe(work.group, index, position)} has shape {tuple(shapes[place])}, and "
-                f"its state '{name}' must have it too; got {tuple(found[place])}. Load "
+                f"{whose}its state '{name}' must {must}; got {tuple(moment.shape)}. Load "
                 "the state of this model, or make the optimizer anew."
             )
 

@@ -39,12 +39,15 @@ class SignedMadam(CodedOptimizer):
             the step and the element's index alone.
         momentum: Averaging constant of the normalised gradients, in [0, 1). 0: weights move by the
             gradient itself, and no m is kept.
-        state: Storage of v and m: ``"log8"`` (the default), ``"bf16"`` or ``"fp32"``: 3, 5 or 9
-            bytes a weight in all with 8-bit codes, 2, 3 or 5 without a momentum. It is stored in as
-            many bits as v, beside ``"log8"`` as an 8-bit float (E4M3, rounded stochastically).
-            ``"rows"``: one float32 number for each index of dimension 0, the mean over its row, 2
-            bytes a weight in all, 1 without a momentum; plain PyTorch, slower. ``"factored"``: one
-            for each column too, as by Adafactor.
+        momentum_bits: 4 (the default) or 8: m is an E2M1 or E4M3 float, rounded stochastically.
+            Its noise adds up over 1 / (1 - momentum) steps; 4 bits cost no accuracy at 0.9
+            (experiments/one-byte.md, section 16), and momenta of 0.95 and more want 8. Not beside
+            ``"bf16"`` and ``"fp32"``, where m is stored as v.
+        state: Storage of v: ``"log8"`` (the default), ``"bf16"`` or ``"fp32"``: 2.5, 5 or 9 bytes a
+            weight in all with 8-bit codes and a momentum, 2, 3 or 5 without. ``"rows"``: one
+            float32 number for each index of dimension 0, the mean over its row, 1.5 bytes a weight
+            in all, 1 without a momentum; plain PyTorch, slower. ``"factored"``: one for each column
+            too, as by Adafactor.
         on_nonfinite: ``"skip"``, ``"raise"``, or ``"trust"``: gradients are not looked at, which
             saves a pass over them; NaN then spoils what it meets.
         maximize: Ascend instead of descend.
@@ -84,12 +87,16 @@ class SignedMadam(CodedOptimizer):
         clip: float = 8.0,
         weight_decay: float = 0.03,
         momentum: float = 0.9,
+        momentum_bits: int | None = None,
         **options: Unpack[CodedOptions],
     ) -> None:
         options.setdefault("rounding", "stochastic")
         options.setdefault("state", "log8")
         options.setdefault("additive_lr", ADDITIVE_LR)
-        super().__init__(params, lr, beta, clip, weight_decay, momentum=momentum, **options)
+        super().__init__(
+            params, lr, beta, clip, weight_decay, momentum=momentum, momentum_bits=momentum_bits,
+            **options,
+        )  # fmt: skip
 
     def _stalling(self, formats: set[Any], lr: float) -> str | None:
         needed = max(fmt.spacing for fmt in formats) / 2

@@ -29,6 +29,7 @@ _OPTIMIZER_OPTIONS = frozenset(
         "init",
         "min_scale",
         "momentum",
+        "momentum_bits",
         "offset",
         "others",
         "parts_format",

@@ -14,7 +14,7 @@ def _variant(label: str, *settings: str, **rest: str | float) -> Contestant:
     return replace(changed, **rest)  # type: ignore[arg-type]
 
 
-_EQUAL_STEPS = "knee 0.009 under a top rung of 1"
+_EQUAL_STEPS = "knee 0.018 under a top rung of 1"
 _RATES = (
     _variant("lr halved", lr=RATE / 2),
     _variant("lr doubled", lr=RATE * 2),
@@ -23,7 +23,9 @@ _RATES = (
 )
 _STATE = (
     replace(PLAIN, label="... no momentum"),
+    _variant("momentum in 8 bits", "momentum_bits=8"),
     _variant("momentum 0.95", "momentum=0.95"),
+    _variant("momentum 0.95 in 8 bits", "momentum=0.95", "momentum_bits=8"),
     _variant("beta 0.999", "beta=0.999"),
     _variant("moments in float32", "state=fp32"),
     _variant("second moment a row", "state=rows"),
@@ -40,14 +42,15 @@ _CODES = (
     _variant("two ladders of 4 bits, pull 0.1", "weight_decay=0.1", format="pair8"),
 )
 _GEOMETRY = (
+    _variant("top rung 0.3", "min_scale=0.3"),
     _variant("top rung 20 RMS", "min_scale=0", "scale_bound=20"),
     _variant("top rung 20 RMS, a channel", "min_scale=0", "scale_bound=20", "scale_axis=channel"),
-    _variant(_EQUAL_STEPS, "min_scale=1", format="sinh8+knee0.009"),
+    _variant(_EQUAL_STEPS, "min_scale=1", format="sinh8+knee0.018"),
     _variant("knee 0.01", format="sinh8+knee0.01"),
     _variant("knee 0.1", format="sinh8+knee0.1"),
 )
 _RULE = (
-    _variant("pull 0.02", "weight_decay=0.02"),
+    _variant("no pull", "weight_decay=0"),
     _variant("pull 0.1", "weight_decay=0.1"),
     _variant("clip 2", "clip=2"),
 )
@@ -76,9 +79,13 @@ _EVERY = (OURS, *_RATES, *_STATE, *_CODES, *_GEOMETRY, *_RULE, *_OTHERS)
 _FEW = (
     OURS,
     replace(PLAIN, label="... no momentum"),
-    *(v for v in _EVERY if v.label in {"... beta 0.999", "... 12 bits", "... nearest rounding"}),
-    *(v for v in _EVERY if v.label in {"... top rung 20 RMS", "... top rung 20 RMS, a channel"}),
-    *(v for v in _EVERY if v.label in {"... pull 0.02", "... second moment a row"}),
+    *(
+        v
+        for v in _EVERY
+        if v.label in {"... 12 bits", "... nearest rounding", "... momentum in 8 bits"}
+    ),
+    *(v for v in _EVERY if v.label in {"... top rung 0.3", "... top rung 20 RMS, a channel"}),
+    *(v for v in _EVERY if v.label in {"... no pull", "... second moment a row"}),
 )
 
 

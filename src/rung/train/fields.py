@@ -79,6 +79,8 @@ def parse_field(owner_type: type, name: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind in (int, float):
             return kind(text)
+        if isinstance(_first_choice(kind), int):
+            return int(text)
     except (KeyError, ValueError):
         raise ValueError(f"`{name}` must be {_describe(hint)}; got {text!r}.") from None
     return text
@@ -96,6 +98,11 @@ def _unwrap(hint: Any) -> tuple[Any, Range | None, bool]:
         hint, *extras = typing.get_args(hint)
         allowed = next((extra for extra in extras if isinstance(extra, Range)), None)
     return hint, allowed, optional
+
+
+def _first_choice(kind: Any) -> Any:
+    """Of a Literal, whose choices are of one type; None of others."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Literal else None
 
 
 def _describe(hint: Any) -> str:

@@ -7,6 +7,7 @@ from rung import formats
 from rung.formats import LNS
 from rung.train.fields import Count, Fraction, NonNegative, Positive, check_fields
 
+MomentumBits = Literal[4, 8]
 State = Literal["fp32", "bf16", "log8"]
 RowState = Literal["fp32", "bf16", "log8", "rows", "factored"]
 Rounding = Literal["nearest", "stochastic"]
@@ -200,9 +201,11 @@ class SignedMadamOptions:
     """Pull of theta towards 0: a weight on the top rung shrinks by exp(-lr times this) a step."""
     momentum: Fraction = 0.9
     """Decay per step of the mean of normalised gradients that weights move by; 0: none is kept."""
+    momentum_bits: MomentumBits | None = None
+    """Bits of a momentum beside log8, rows or factored, 4 or 8; none: 4."""
     state: RowState = "log8"
-    """How the second moment is stored, and the momentum; rows: one number for each output row;
-    factored: for each of the others too."""
+    """How the second moment is stored, and beside bf16 and fp32 the momentum too; rows: one number
+    for each output row; factored: for each of the others too."""
     rounding: Rounding = "stochastic"
     """How a step becomes whole rungs; nearest needs lr of at least half a rung."""
     additive_lr: Positive = 4e-3
@@ -218,6 +221,11 @@ class SignedMadamOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.momentum_bits is not None and self.state in ("fp32", "bf16"):
+            raise ValueError(
+                f"`state` {self.state!r} stores the momentum too; got `momentum_bits` "
+                f"{self.momentum_bits}. Leave it out, or take state=log8."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

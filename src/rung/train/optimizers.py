@@ -105,7 +105,7 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     if isinstance(options, BBitMadamOptions | LNSMadamOptions | SignedMadamOptions):
         own: dict[str, Any] = {}
         if isinstance(options, SignedMadamOptions):
-            own["momentum"] = options.momentum
+            own |= {"momentum": options.momentum, "momentum_bits": options.momentum_bits}
         return _OF_CODES[type(options)](
             split_for(config, model),
             lr=rate_of(config),

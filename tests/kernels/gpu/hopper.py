@@ -21,6 +21,7 @@ from rung.kernels.gpu import (
     lmd_steps,
     lns,
     madam,
+    momenta,
     moments,
     mx,
 )
@@ -52,6 +53,8 @@ def cases():
             yield f"coded-madam-{kind}-{even}", coded_madam._step, TABLE, own
             free = own | {"SIGNS": coded_madam.FREE, "CARRIED": kind}
             yield f"coded-madam-free-{kind}-{even}", coded_madam._step, TABLE, free
+        four = {**free, "KIND": moments.LOG8, "CARRIED": momenta.FOUR_BITS}
+        yield f"coded-madam-four-{even}", coded_madam._step, TABLE, four
     pointers = {"places": "*i64", "owners": "*i32", "found": "*i32"}
     own = {"NARROW": False, "EVEN": True, "CHUNK": 1024}
     yield "largest", moments._largest, pointers, own

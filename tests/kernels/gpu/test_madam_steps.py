@@ -3,7 +3,7 @@
 import pytest
 import torch
 from kernels.gpu.samples import on_device
-from kernels.moments import MOMENTS, gradients, momenta_of, moments_of, randn
+from kernels.moments import MOMENTA, MOMENTS, gradients, momenta_of, moments_of, randn
 
 from rung.kernels import coded_madam, madam
 from rung.kernels.coded_madam import LADDER, LNS, SINH
@@ -72,7 +72,7 @@ def test_storages_signs_and_options_equal_the_references(kind, packed, options):
         assert_same_steps(coded_arguments(bits, system, kind, packed, SHAPES[:5], **options))
 
 
-@pytest.mark.parametrize("momentum", MOMENTS)
+@pytest.mark.parametrize("momentum", MOMENTA)
 @pytest.mark.parametrize("options", [{"stochastic": True, "maximize": True}, {"decay": 0.3}])
 def test_momenta_of_every_storage_equal_the_references(momentum, options):
     for bits, system, kind in ((8, LADDER, "fp32"), (12, LNS, "bf16"), (8, SINH, "log8")):

@@ -29,9 +29,9 @@ from rung.kernels.cpu.half_lanes import (
 from rung.kernels.cpu.jit import jit, lane
 from rung.kernels.cpu.lane_control import Variable, loop, when
 from rung.kernels.cpu.lane_operands import choose
-from rung.kernels.cpu.memory_lanes import prefetch, read_bits
+from rung.kernels.cpu.memory_lanes import prefetch, read_bits, write
 from rung.kernels.cpu.moment_lanes import advance, bounded, read_gradients, size_of
-from rung.kernels.cpu.momentum_lanes import carry
+from rung.kernels.cpu.momentum_lanes import bytes_of, carry
 from rung.kernels.cpu.philox_noise import (
     KEYS,
     ROOM,
@@ -58,7 +58,8 @@ BETA, REST, SCALE, INVERSE, FACTOR, REACH, DECAY, NORMAL, CLIP, CARRY, CARRY_RES
 # Parts of a thread's scratch memory: offsets in bytes.
 SCHEDULE, NOISE, CARRY_NOISE, DRAWN_SIGNS = 0, KEYS, KEYS + ROOM, KEYS + 2 * ROOM
 TAIL = DRAWN_SIGNS + CHUNK // 8
-SCRATCH = TAIL + 512
+_COPIES = 512  # bytes
+SCRATCH = TAIL + _COPIES
 
 
 @lane
@@ -161,7 +162,6 @@ def _part(
     like, grad_like, moment_like, carry_like = likes
     stochastic, noisy = modes[2:]
     size, grad_size, moment_size = size_of(like), size_of(grad_like), size_of(moment_like)
-    carry_size = size_of(carry_like)
     beta, rest = numbers[BETA], numbers[REST]
     scales, moves = (numbers[SCALE], numbers[INVERSE]), _moves(numbers, stochastic)
     carried = numbers[NORMAL], numbers[CLIP], numbers[CARRY], numbers[CARRY_REST]
@@ -181,7 +181,9 @@ def _part(
             prefetch(codes + size * i + _AHEAD)
             g = read_gradients(grad + grad_size * i, grad_like)
             r = advance(g, v + moment_size * i, moment_like, own, beta, rest, scales, tables)
-            r = carry(r, m + carry_size * i, carry_like, own + (CARRY_NOISE - NOISE), carried)
+            r = carry(
+                r, m + bytes_of(i, carry_like), carry_like, own + (CARRY_NOISE - NOISE), carried
+            )
             _move(
                 codes + size * i, like, modes[:2], r, signs + i // 8, own + ROOM // 2, stochastic,
                 moves, last,
@@ -201,15 +203,14 @@ def _chunk(
             fill_words(signs.now, (n + 127) // 128, _u64(place[KEY]), block, _u64(0), _SIGN)
     codes, grad = place[CODES] + size * first, place[GRAD] + grad_size * first
     v, step, last = place[MOMENT] + moment_size * first, _i32(place[STEP]), _i32(place[LAST])
-    carry_size = size_of(likes[3])
-    m = place[MOMENTUM] + carry_size * first
+    m = place[MOMENTUM] + bytes_of(first, likes[3])
     full = n & np.int64(-32)
     # What is left goes through copies that have room for 32.
     room, rest = scratch + TAIL, n - full
     copies = (
         (room, codes + size * full, size * rest),
         (room + 192, v + moment_size * full, moment_size * rest),
-        (room + 320, m + carry_size * full, carry_size * rest),
+        (room + 320, m + bytes_of(full, likes[3]), bytes_of(rest, likes[3])),
         (room + 64, grad + grad_size * full, grad_size * rest),
         (room + 448, signs.now + full // 8, (rest + 7) // 8),
     )
@@ -217,6 +218,9 @@ def _chunk(
     for part in loop(0, choose(rest > 0, 2, 1)):
         tail = part > 0
         with when(tail):
+            # Momenta that share a byte with what isn't there stay 0.
+            for i in range(0, _COPIES, 64):
+                write(room + i, _f32(0), splat(_f32(0)))
             for copy in copies if modes[0] is None else copies[:4]:
                 copy_bytes(*copy)
         _part(
@@ -245,7 +249,7 @@ def step(
         chunks: int64, number of chunks before each tensor, and in all.
         likes: Numbers whose types tell the storage: uint8 or uint16 codes; gradients in float32 or,
             as uint16, bfloat16; moments in float32, bfloat16 or, as uint8, log codes; momenta in
-            float32, bfloat16 or, as uint8, 8-bit floats, or None.
+            float32, bfloat16 or, as uint8, 8-bit floats, as int8, two 4-bit floats each, or None.
         modes: None for no, else an integer: codes hold the sign; the sign is free; moves are
             rounded stochastically; random numbers are needed at all.
         tables: Address; see `moment_lanes.advance`.

@@ -17,6 +17,7 @@ LIKES = {
     torch.float32: np.float32(0),
     torch.bfloat16: np.uint16(0),
     torch.uint8: np.uint8(0),
+    torch.int8: np.int8(0),
     torch.int16: np.uint16(0),
     None: None,
 }

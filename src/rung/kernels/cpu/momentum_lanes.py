@@ -1,7 +1,7 @@
 """Momenta of 32 elements, two vectors, in every storage: `rung.kernels.momentum`.
 
-Told apart by the type of `like`: float32 is itself, uint16 bfloat16, uint8 an 8-bit float; None
-means that there is none. Importing this imports numba.
+Told apart by the type of `like`: float32 is itself, uint16 bfloat16, uint8 an 8-bit float, int8 two
+4-bit floats; None means that there is none. Importing this imports numba.
 """
 
 from typing import Any
@@ -19,18 +19,20 @@ from rung.kernels.cpu.half_lanes import (
 )
 from rung.kernels.cpu.jit import lane, overload
 from rung.kernels.cpu.memory_lanes import read, write
-from rung.kernels.cpu.moment_lanes import bounded
+from rung.kernels.cpu.moment_lanes import bounded, size_of
 from rung.kernels.cpu.philox_noise import first_numbers, last_numbers
 from rung.kernels.cpu.simd import bits_of, float_of, select, splat
 
 _f32, _i32, _u8, _u16 = np.float32, np.int32, np.uint8, np.uint16
-_SIGN, _LARGEST, _LOWEST = (
-    _i32(constants.SIGN),
-    _i32(constants.LARGEST),
-    _i32(constants.LOWEST),
-)
-_SMALLEST, _FRACTION = _f32(constants.SMALLEST), _i32(constants.FRACTION)
-_DRAWN = _i32(constants.FRACTION - 16)
+
+
+def _numbers(code: constants.Code) -> tuple[Any, ...]:
+    """For `_decode` and `_encode`, in the types of lanes."""
+    integers = (code.sign, code.largest, code.fraction, code.even, code.lowest)
+    return (*map(_i32, integers), _f32(code.smallest))
+
+
+_EIGHT, _FOUR = _numbers(constants.EIGHT), _numbers(constants.FOUR)
 
 
 def carry(ratios: Any, m: Any, like: Any, noise: Any, numbers: Any) -> Any:
@@ -50,7 +52,28 @@ def carry(ratios: Any, m: Any, like: Any, noise: Any, numbers: Any) -> Any:
 def _carry(ratios: Any, m: Any, like: Any, noise: Any, numbers: Any) -> Any:
     if like is None or isinstance(like, types.NoneType):
         return _none
-    return {types.float32: _float32, types.uint16: _bfloat16, types.uint8: _eight}[like]
+    return {
+        types.float32: _float32,
+        types.uint16: _bfloat16,
+        types.uint8: _eight,
+        types.int8: _four,
+    }[like]
+
+
+def bytes_of(elements: Any, like: Any) -> Any:
+    """Of the momenta of a number of elements; of `BLOCK`s where two share a byte."""
+    raise NotImplementedError  # numba's alone
+
+
+@overload(bytes_of)
+def _bytes_of(elements: Any, like: Any) -> Any:
+    def paired(elements: Any, like: Any) -> Any:
+        return (elements + 31) // 32 * 16
+
+    def single(elements: Any, like: Any) -> Any:
+        return elements * size_of(like)
+
+    return paired if like == types.int8 else single
 
 
 @lane
@@ -81,31 +104,45 @@ def _bfloat16(ratios: Any, m: Any, like: Any, noise: Any, numbers: Any) -> Any:
 
 
 def _eight(ratios: Any, m: Any, like: Any, noise: Any, numbers: Any) -> Any:
-    x = _next(ratios[0], _decode(read(m, _u8(0))), numbers)
-    y = _next(ratios[1], _decode(read(m + 16, _u8(0))), numbers)
-    write(m, _u8(0), _encode(x, first_numbers(noise)))
-    write(m + 16, _u8(0), _encode(y, last_numbers(noise)))
+    x = _next(ratios[0], _decode(read(m, _u8(0)), _EIGHT), numbers)
+    y = _next(ratios[1], _decode(read(m + 16, _u8(0)), _EIGHT), numbers)
+    write(m, _u8(0), _encode(x, first_numbers(noise), _EIGHT))
+    write(m + 16, _u8(0), _encode(y, last_numbers(noise), _EIGHT))
+    return x, y
+
+
+def _four(ratios: Any, m: Any, like: Any, noise: Any, numbers: Any) -> Any:
+    both = read(m, _u8(0))
+    x = _next(ratios[0], _decode(both & splat(_i32(15)), _FOUR), numbers)
+    y = _next(ratios[1], _decode(both >> splat(_i32(4)), _FOUR), numbers)
+    low = _encode(x, first_numbers(noise), _FOUR)
+    high = _encode(y, last_numbers(noise), _FOUR)
+    write(m, _u8(0), low | (high << splat(_i32(4))))
     return x, y
 
 
 @lane
-def _decode(stored: Any) -> Any:
+def _decode(stored: Any, code: Any) -> Any:
     """`momentum.read` of sixteen codes in int32."""
-    code = stored & splat(_SIGN - _i32(1))
-    value = float_of((code + splat(_LOWEST - _i32(8))) << splat(_FRACTION))
-    even = float_of((code + splat(_LOWEST)) << splat(_FRACTION)) - splat(_SMALLEST)
-    value = select(splat(_i32(8)) > code, even, value)
-    return float_of(bits_of(value) | ((stored & splat(_SIGN)) << splat(_i32(24))))
+    sign, _, fraction, even_ones, lowest, smallest = code
+    size = stored & splat(sign - _i32(1))
+    value = float_of((size + splat(lowest - even_ones)) << splat(fraction))
+    even = float_of((size + splat(lowest)) << splat(fraction)) - splat(smallest)
+    value = select(splat(even_ones) > size, even, value)
+    negative = (stored & splat(sign)) > splat(_i32(0))
+    return select(negative, float_of(bits_of(value) | splat(_i32(-(2**31)))), value)
 
 
 @lane
-def _encode(values: Any, draws: Any) -> Any:
+def _encode(values: Any, draws: Any, code: Any) -> Any:
     """`momentum.write` of sixteen float32: codes in int32."""
+    sign, largest, fraction, even_ones, lowest, smallest = code
     size = float_of(bits_of(values) & splat(_i32(0x7FFFFFFF)))
-    low = size < splat(_SMALLEST)
-    bits = bits_of(select(low, size + splat(_SMALLEST), size)) + (draws << splat(_DRAWN))
-    drop = select(low, splat(_LOWEST), splat(_LOWEST - _i32(8)))
-    code = (bits >> splat(_FRACTION)) - drop
-    code = select(code < splat(_LARGEST), code, splat(_LARGEST))
+    low = size < splat(smallest)
+    bits = bits_of(select(low, size + splat(smallest), size))
+    bits = bits + (draws << splat(fraction - _i32(16)))
+    drop = select(low, splat(lowest), splat(lowest - even_ones))
+    rounded = (bits >> splat(fraction)) - drop
+    rounded = select(rounded < splat(largest), rounded, splat(largest))
     negative = values < splat(_f32(0))
-    return code | select(negative, splat(_SIGN), splat(_i32(0)))
+    return rounded | select(negative, splat(sign), splat(_i32(0)))

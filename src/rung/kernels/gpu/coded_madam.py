@@ -125,7 +125,7 @@ def step(
         kinds.append(
             (
                 c.dtype != torch.uint8, g.dtype == torch.bfloat16, moments.KINDS[v.dtype],
-                momenta.NONE if m is None else moments.KINDS[m.dtype], from_where, stochastic,
+                momenta.kind_of(m), from_where, stochastic,
                 lists.even(*(t for t in (c, g, v, m) if t is not None)),
             )
         )  # fmt: skip
