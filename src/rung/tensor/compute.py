@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.utils._pytree import tree_map_only
 
-from rung.tensor import linear
+from rung.tensor import linear, whole_linear
 from rung.tensor.coded import CodedTensor
 
 # Functions that use a weight as a factor: their float operand must not stay behind.
@@ -117,6 +117,8 @@ def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
         with torch._C.DisableTorchFunctionSubclass():
             if linear.serves(*args, **kwargs):
                 return linear.linear(*args, **kwargs)
+            if whole_linear.serves(*args, **kwargs):
+                return whole_linear.linear(*args, **kwargs)
     sources = Sources()
     decoded: dict[int, Tensor] = {}
 

@@ -74,7 +74,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: CodedTensor) -> Tensor:
         ctx.weight = weight
-        ctx.version = _version(weight)
+        ctx.version = version_of(weight)
         if ctx.needs_input_grad[1]:
             ctx.save_for_backward(x)
         return kernel.linear_codes(x, *_parts(weight))
@@ -82,7 +82,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (grad,), weight = grads, ctx.weight
-        if _version(weight) != ctx.version:
+        if version_of(weight) != ctx.version:
             raise changed_codes()
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
@@ -97,7 +97,8 @@ class _Linear(torch.autograd.Function):
         return of_x, of_weight
 
 
-def _version(weight: CodedTensor) -> tuple[int, int]:
+def version_of(weight: CodedTensor) -> tuple[int, int]:
+    """Numbers that change with the codes: a backward pass must find those of its forward pass."""
     # An optimizer writes the codes; `weight.copy_()` is seen on the outside only.
     if torch.compiler.is_compiling():  # a compiled graph orders its reads by itself
         return 0, 0
