@@ -11,7 +11,7 @@ _ADAM = (1e-3, 2e-3, 3e-3, 4e-3, 8e-3)
 _MADAM = (0.01, 0.02, 0.04, 0.08, 0.16)
 _LNS = (0.0144, 0.0289, 0.0577, 0.1154, 0.2308)  # the same in octaves
 # Where the best of these was the first or the last, the next five an octave on.
-_SHIFTED = {
+_SHIFTED: dict[str, dict[tuple[float, ...] | None, tuple[float, ...]]] = {
     "characters": {
         _MADAM: (0.02, 0.04, 0.08, 0.16, 0.32),
         _LNS: (0.0289, 0.0577, 0.1154, 0.2308, 0.4616),
@@ -127,7 +127,7 @@ def folder_of(name: str) -> str:
 
 def _contestants(name: str) -> tuple[Contestant, ...]:
     shifted = _SHIFTED.get(name, {})
-    rivals = (replace(c, rates=shifted.get(c.rates or (), c.rates)) for c in _RIVALS)
+    rivals = (replace(c, rates=shifted.get(c.rates, c.rates)) for c in _RIVALS)
     every = (*rivals, PLAIN, OURS)
     return tuple(c for c in every if c.label != _INT8.label) if name == "cifar10" else every
 
