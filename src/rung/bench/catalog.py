@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rung.bench.gpu import gpu_rows
 from rung.bench.linear import linear_rows
 from rung.bench.memory import memory_rows
+from rung.bench.one_byte import one_byte_rows
 from rung.bench.quantizers import quantizer_rows
 from rung.bench.row import Row
 from rung.bench.steps import step_rows
@@ -20,6 +21,7 @@ def all_rows(device: str = "cpu") -> list[Row]:
         *step_rows(),
         *quantizer_rows(),
         *training_rows(),
+        *one_byte_rows(),
         *linear_rows(),
         *memory_rows(),
     ]

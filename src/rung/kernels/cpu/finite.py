@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rung.kernels.cpu import finite_loops as loops
@@ -40,3 +42,21 @@ def _all_finite(grads: list[Tensor], dtype: torch.dtype) -> bool:
 
     lists.run(work, chunks, loops.CHUNK)
     return not any(found)
+
+
+def largest(tensors: list[Tensor]) -> NDArray[np.int32]:
+    """Bits of the largest magnitude of each tensor, NaN above all numbers.
+
+    Args:
+        tensors: Contiguous, of elements, all float32, all bfloat16, or all of uint8 codes.
+    """
+    kind = loops.CODES if tensors[0].dtype == torch.uint8 else _KINDS[tensors[0].dtype]
+    places, sizes = lists.addresses(tensors), lists.sizes(tensors)
+    chunks = lists.chunks_of(sizes, loops.CHUNK)
+    found = np.empty(int(chunks[-1]), np.int32)
+
+    def work(begin: int, end: int) -> None:
+        loops.largest(places, sizes, chunks, kind, found, begin, end)
+
+    lists.run(work, chunks, loops.CHUNK)
+    return np.maximum.reduceat(found, chunks[:-1])

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rung.kernels.cpu import lists
+from rung.kernels.cpu import finite, lists
 from rung.kernels.cpu.chunk_loops import CHUNK
-from rung.kernels.moment import log8_tables, next_log8_scale
+from rung.kernels.moment import log8_tables
 
 # Numbers whose types tell the loops how a dtype is stored.
 LIKES = {
@@ -31,16 +31,37 @@ def rescale(
     """1 / new scale and old scale of each tensor of log codes, and the new scales to write."""
     if not scales:
         return 1, 1, []
-    old = torch.stack(scales)
+    old = torch.stack(scales).numpy()
     filled = [index for index, codes in enumerate(stored) if codes.numel()]
-    new = old.clone()
+    new = old.copy()
     if filled:  # in a few operations for all tensors, of which small ones are many
-        ends = torch.stack([end for i in filled for end in torch.aminmax(grads[i])])
-        largest = ends.to(torch.float32).reshape(-1, 2).abs().amax(1)
-        codes = torch.stack([stored[i].amax() for i in filled])
-        beta, rest = numbers[0].to(torch.float32), (1 - numbers[0]).to(torch.float32)
-        new[filled] = next_log8_scale(codes, old[filled], largest, beta, rest)
-    return (1 / new.double()).numpy(), old.numpy(), list(new.unbind())
+        largest = _largest_gradients([grads[i] for i in filled])
+        codes = finite.largest([stored[i] for i in filled])
+        new[filled] = next_scales(codes, old[filled], largest, float(numbers[0]))
+    return 1 / new.astype(np.float64), old, list(torch.from_numpy(new).unbind())
+
+
+def _largest_gradients(grads: list[Tensor]) -> NDArray[np.float32]:
+    """Of each of contiguous float32 and bfloat16 with elements."""
+    bits = np.empty(len(grads), np.int32)
+    for dtype, members in lists.by(lists.dtypes(grads)).items():
+        found = finite.largest([grads[i] for i in members])
+        bits[members] = found << 16 if dtype == torch.bfloat16 else found
+    return bits.view(np.float32)
+
+
+def next_scales(
+    codes: NDArray[np.int32], old: NDArray[np.float32], largest: NDArray[np.float32], beta: float
+) -> NDArray[np.float32]:
+    """`moment.next_log8_scale` in the same steps of float32, in a quarter of the time."""
+    kept, rest = np.float32(beta), np.float32(1 - beta)
+    above = codes + 1
+    power = _TABLES[0, above & 7].view(np.int32) + (((above >> 3) - 32) << 23)
+    with np.errstate(over="ignore", invalid="ignore"):  # of gradients that nobody has looked at
+        moment = np.where(codes > 0, power.view(np.float32) * old, np.float32(0))
+        most = kept * moment + rest * (largest * largest)
+        exponent = ((most.view(np.int32) + np.int32(0x7FFFFF)) >> 23).clip(1, 254)
+        return np.where(most > 0, (exponent << 23).view(np.float32), np.float32(1))
 
 
 def run(
