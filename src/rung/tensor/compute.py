@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.utils._pytree import tree_map_only
 
-from rung.tensor import linear, whole_linear
+from rung.tensor import linear, lookup, whole_linear
 from rung.tensor.coded import CodedTensor
 
 # Functions that use a weight as a factor: their float operand must not stay behind.
@@ -106,7 +107,7 @@ def call_saving_codes(
 def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function with decoded weights, saving codes where it would save floats.
 
-    A linear layer's product with few rows decodes while it multiplies, see `linear`.
+    Linear layers and look-ups in tables have shorter ways: `linear`, `whole_linear`, `lookup`.
     """
     # torch.func's transforms differentiate through the operators below instead.
     if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -119,6 +120,10 @@ def decode_and_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
                 return linear.linear(*args, **kwargs)
             if whole_linear.serves(*args, **kwargs):
                 return whole_linear.linear(*args, **kwargs)
+    if func is F.embedding:
+        with torch._C.DisableTorchFunctionSubclass():
+            if lookup.serves(*args, **kwargs):
+                return lookup.embedding(*args, **kwargs)
     sources = Sources()
     decoded: dict[int, Tensor] = {}
 
