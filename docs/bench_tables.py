@@ -90,5 +90,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench": bench("bench"),
     "bench-peers": peers("bench"),
     "bench-gpu": bench("bench-gpu"),
+    "bench-one-byte": bench("bench-one-byte"),
     "bench-predicted": predicted("bench"),
 }

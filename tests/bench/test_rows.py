@@ -36,6 +36,7 @@ def test_every_row_of_the_issue_is_there_with_its_targets():
     assert targets["quantize-lns8-float8"] == (0.3, 0.2)
     assert targets["decode-ladder8-seed"] == (1.0, 0.6)
     assert targets["train-chars-gpt"] == (1.3, 1.15)
+    assert targets["one-byte-gpt-characters"] == (1.2, 1.0)
     assert targets["linear-lns8"] == (0.8, 0.4)
     assert targets["linear-ladder8-bfloat16"] == (1.0, 0.5)
     assert targets["bytes-held"] == (0.27, 0.25)
@@ -203,4 +204,5 @@ def test_every_rule_has_its_bytes():
         "madam12": 12,
         "lns-madam": 12,
         "lmd": 52,
+        "signed8": 9,
     }

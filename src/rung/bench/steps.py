@@ -11,7 +11,7 @@ from rung.bench import peers
 from rung.bench.measure import Step
 from rung.bench.row import Case, TimedRow
 from rung.bench.setting import Setting
-from rung.optim import LMD, BBitMadam, LNSMadam, Madam, split_parameters
+from rung.optim import LMD, BBitMadam, LNSMadam, Madam, SignedMadam, split_parameters
 from rung.tensor import CodedTensor, store_weights_
 from rung.train.models import GPT, resnet18
 
@@ -44,6 +44,11 @@ def lmd(params: Any) -> torch.optim.Optimizer:
     return LMD(params)
 
 
+def signed8(params: Any) -> torch.optim.Optimizer:
+    """Signed Madam at its defaults: moment in 8-bit log codes, momentum in 4-bit floats."""
+    return SignedMadam(params)
+
+
 Make = Callable[[Any], torch.optim.Optimizer]
 # Name -> label, how weights are stored, optimizer, targets, bytes that a weight's step must move:
 # codes or floats, signs, moments and momenta read and written, gradients read.
@@ -55,6 +60,7 @@ RULES: dict[str, tuple[str, Stored, Make, tuple[float, float], int]] = {
     # Draw: two medians read, a sample written. Update: four vectors both ways, gradient read, the
     # mean written.
     "lmd": ("LMD with noise", None, lmd, (2.0, 1.4), 12 + 32 + 8),
+    "signed8": ("8-bit signed Madam", ("sinh8", "packed"), signed8, (1.0, 0.7), 9),
 }
 
 
@@ -149,7 +155,7 @@ def _adamw_list(setting: Setting) -> Step:
 
 
 def step_rows() -> list[TimedRow]:
-    """The five on equal matrices, the five on a real list, and everybody else's AdamW."""
+    """All on equal matrices, all on a real list, and everybody else's AdamW."""
     rows = [
         TimedRow(name, f"{rule[0]}, step / AdamW fused", (square_case(name), ADAMW), *rule[3])
         for name, rule in RULES.items()
