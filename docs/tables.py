@@ -17,6 +17,7 @@ import datapath_tables
 import energy_tables
 import format_tables
 import lmd_tables
+import one_byte_tables
 import reproduce_tables
 from result_files import (
     BENCHMARKS,
@@ -243,6 +244,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **energy_tables.TABLES,
     **format_tables.TABLES,
     **lmd_tables.TABLES,
+    **one_byte_tables.TABLES,
     **reproduce_tables.TABLES,
     "digits": lambda: table("digits", "test accuracy, %", 100, ".2f"),
     "digits-line": digits_line,
