@@ -1,7 +1,8 @@
 """The claim of one-byte training, from the arena's results file: README and docs/one-byte.md."""
 
+import math
 from collections.abc import Callable
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from reproduce_tables import FOLDER, results
@@ -21,7 +22,7 @@ def summary() -> str:
     """Every measured task in a line: AdamW, the best small rival, ours."""
     lines = [
         "| task, loss | AdamW in float32, tuned | best other of at most 4 bytes, tuned | "
-        "one byte a weight, untuned | against AdamW, % |",
+        "one byte a weight, one lr for all | against AdamW, % |",
         "|---|---:|---:|---:|---:|",
     ]
     rows = [row for row in results("one-byte")["rows"] if row["status"] == "measured"]
@@ -35,14 +36,18 @@ def summary() -> str:
         )
     seeds = " or ".join(sorted({str(len(finals(row, OURS.label))) for row in rows}))
     note = (
-        f"Means over {seeds} seeds; in brackets bytes a weight: weights and optimizer state, with "
-        "the biases and gains that lift some rivals of 4 bytes a little above."
+        f"Means over {seeds} seeds and their standard errors; in brackets bytes a weight: weights "
+        "and optimizer state, with the biases and gains that lift some rivals of 4 bytes a little "
+        "above."
     )
     return "\n".join([*lines, "", note, ""])
 
 
 def _cell(row: Row, label: str) -> str:
-    return f"{number(mean(finals(row, label)), 3)} ({bytes_of(runs_of(row, label)[0]):.2f})"
+    values = finals(row, label)
+    error = stdev(values) / math.sqrt(len(values))
+    size = bytes_of(runs_of(row, label)[0])
+    return f"{number(mean(values), 3)} ± {number(error, 3)} ({size:.2f})"
 
 
 def _best_small(row: Row) -> str:

@@ -80,6 +80,13 @@ CASES = [
     Case("signed8-stochastic", SignedMadam, STILL, "sinh8"),
     Case("signed8-bf16-state", SignedMadam, {**STILL, "state": "bf16"}, "sinh8"),
     Case("signed8-capturable", SignedMadam, {**STILL, "capturable": True}, "sinh8"),
+    Case("signed8-rows", SignedMadam, {"state": "rows"}, "sinh8"),
+    Case(
+        "signed8-factored-capturable",
+        SignedMadam,
+        {"state": "factored", "capturable": True},
+        "sinh8",
+    ),
     Case("pair16", SignedMadam, {"rounding": "nearest"}, "pair16"),
     Case("pair16-stochastic", SignedMadam, STILL, "pair16"),
     Case("pair8-rows", SignedMadam, {**STILL, "state": "rows"}, "pair8"),

@@ -184,7 +184,9 @@ def test_what_does_not_fit_is_refused():
     optimizer = Madam(linear.parameters(), state="rows")
     optimizer.state[linear.weight]["row_avg_sq"] = torch.zeros(4)
     linear.weight.grad = torch.ones(5, 6)
-    with pytest.raises(ValueError, match=r"must have a second moment of shape \(5,\).*; got \(4,"):
+    with pytest.raises(
+        ValueError, match=r"'row_avg_sq' must be of shape \(5,\), one .* row; got \(4,"
+    ):
         optimizer.step()
     optimizer = Madam(linear.parameters(), state="factored")
     optimizer.state[linear.weight]["col_avg_sq"] = torch.zeros(4)

@@ -168,6 +168,58 @@ def test_a_momentum_that_comes_later_begins_at_zero_and_checkpoints_keep_it():
             SignedMadam([stored(randn(4))], momentum=bad)
 
 
+def test_a_momentum_that_comes_later_may_come_to_one_parameter_after_another():
+    first, second = stored(randn(40, seed=2)), stored(randn(5, seed=3))
+    optimizer = SignedMadam([first, second], momentum=0)
+    for having in ((first, second), (second,), (first, second)):
+        first.grad = second.grad = None
+        for parameter in having:
+            parameter.grad = torch.ones(parameter.shape)
+        optimizer.step()
+        optimizer.param_groups[0]["momentum"] = 0.9
+    assert all("exp_avg" in optimizer.state[p] for p in (first, second))
+    optimizer.state[first].pop("exp_avg")  # the first of a group may lack what others have
+    optimizer.state[second]["exp_avg"] = torch.zeros(5, dtype=torch.int8)
+    with pytest.raises(ValueError, match=r"'exp_avg' must be of shape \(16,\).*; got \(5,\)"):
+        optimizer.step()
+
+
+def test_groups_from_before_there_was_a_momentum_have_none():
+    parameter = stored(randn(40, seed=2))
+    optimizer = SignedMadam([parameter], momentum=0)
+    parameter.grad = randn(40, seed=3)
+    optimizer.step()
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["momentum"], group["momentum_bits"]
+    again = SignedMadam([parameter])
+    again.load_state_dict(state)
+    again.step()
+    assert again.param_groups[0]["momentum"] == 0
+    assert "exp_avg" not in again.state[parameter]
+
+
+def test_rules_without_a_momentum_have_no_such_hyper_parameter():
+    weight = nn.Parameter(CodedTensor.from_float(randn(4, 3), "ladder12", 3.0))
+    optimizer = rung.optim.BBitMadam([weight])
+    assert "momentum" not in optimizer.defaults
+    with pytest.raises(ValueError, match="momentum"):
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12)
+
+
+@pytest.mark.parametrize("state", ["log8", "rows", "factored"])
+def test_weights_in_float64_move_like_those_in_float32(state):
+    moved = []
+    for dtype in (torch.float32, torch.float64):
+        parameter = stored(randn(6, 5, seed=2).to(dtype))
+        optimizer = SignedMadam([parameter], state=state, rounding="nearest", lr=0.1)
+        for seed in range(4):
+            parameter.grad = randn(6, 5, seed=seed).to(dtype)
+            optimizer.step()
+        moved.append(load_codes(parameter.codes))
+    assert int((moved[0] - moved[1]).abs().max()) <= 1
+
+
 def test_a_momentum_in_eight_bits_has_an_element_a_byte():
     parameter = stored(randn(40, seed=2))
     optimizer = SignedMadam([parameter], momentum_bits=8)

@@ -318,6 +318,16 @@ def test_biases_at_zero_are_no_codes(net):
     assert type(net.conv.weight) is nn.Parameter
 
 
+def test_a_least_scale_makes_zero_no_code_of_a_ladder_but_one_of_a_sinh():
+    model = nn.Linear(4, 3, bias=False)
+    nn.init.zeros_(model.weight)
+    for fmt in ("ladder8", "lns8"):
+        with pytest.raises(ValueError, match="weight is all zero and has no scale"):
+            rung.store_weights_(model, fmt, min_scale=0.5)
+    rung.store_weights_(model, "sinh8", min_scale=0.5)
+    assert not model.weight.detach().decode().any()
+
+
 @pytest.mark.parametrize("fmt", ["ladder8", "lns16"])
 def test_scales_are_taken_as_they_are_given(net, fmt):
     names = ("embed.weight", "conv.weight", "norm.bias")

@@ -65,6 +65,21 @@ def test_what_needs_no_gradient_gets_none():
         assert not F.linear(x, weight, bias).requires_grad
 
 
+def test_weights_made_in_inference_mode_compute():
+    with torch.inference_mode():
+        weight = coded(SHAPE, "sinh8")
+        x = torch.randn(3, SHAPE[1])
+        assert torch.equal(F.linear(x, weight), F.linear(x, weight.decode()))
+    with torch.no_grad():
+        assert F.linear(torch.randn(3, SHAPE[1]), weight).shape == (3, SHAPE[0])
+
+
+def test_layers_on_meta_have_shapes():
+    weight = coded(SHAPE, "sinh8").to("meta")
+    y = F.linear(torch.empty(3, SHAPE[1], device="meta"), weight)
+    assert (y.shape, y.device.type) == ((3, SHAPE[0]), "meta")
+
+
 def test_gradients_of_gradients():
     ours = operands()
     results = []

@@ -100,6 +100,8 @@ def test_lmd_takes_no_format_of_the_update(grid):
     assert cell.config.update_format is None
     with pytest.raises(ValueError, match="'lmd' does not have: .*got bits=10.*state=lns10 in a"):
         cells_of(grid("lmd", bits=(10,)))
+    with pytest.raises(ValueError, match="'adamw-8bit' does not have: .* own way; got bits=8. Use"):
+        cells_of(grid("adamw-8bit", bits=(8,)))
 
 
 def test_a_format_is_that_of_all_runs_and_none_is_float32(grid):

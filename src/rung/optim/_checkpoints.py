@@ -7,6 +7,9 @@ from torch.optim import Optimizer
 
 from rung.optim._checks import ADDITIVE
 
+# What groups had before they had these options.
+_BEFORE = {"momentum": 0.0, "momentum_bits": None}
+
 
 class CheckpointedOptimizer(Optimizer):
     """torch's Optimizer, whose checkpoints lose nothing.
@@ -22,7 +25,7 @@ class CheckpointedOptimizer(Optimizer):
         for group in self.param_groups:
             if group.get("algorithm", self.algorithm) != ADDITIVE:
                 for key, value in self.defaults.items():
-                    group.setdefault(key, value)
+                    group.setdefault(key, _BEFORE.get(key, value))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, with every state tensor in the dtype in which it was saved.

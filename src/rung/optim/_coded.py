@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypedDict, cast
 
 import torch
@@ -61,8 +61,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
         clip: float,
         weight_decay: float,
         *,
-        momentum: float = 0.0,
-        momentum_bits: int | None = None,
+        own: Mapping[str, Any] | None = None,
         rounding: str = "nearest",
         state: str = "bf16",
         on_nonfinite: str = "skip",
@@ -79,8 +78,6 @@ class CodedOptimizer(MultiplicativeOptimizer):
             "beta": beta,
             "clip": clip,
             "weight_decay": weight_decay,
-            "momentum": momentum,
-            "momentum_bits": momentum_bits,
             "rounding": rounding,
             "state": state,
             "on_nonfinite": on_nonfinite,
@@ -88,6 +85,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
             "foreach": None,
             "capturable": capturable,
             "differentiable": differentiable,
+            **(own or {}),
         }
         additive = {
             "lr": additive_lr,
@@ -112,9 +110,9 @@ class CodedOptimizer(MultiplicativeOptimizer):
     def _check_group(self, group: Group) -> None:
         super()._check_group(group)
         check_choice("rounding", group["rounding"], ("nearest", "stochastic"))
-        momentum = group["momentum"]
+        momentum = group.get("momentum", 0.0)
         check_range("momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
-        check_momentum_bits(group["state"], group["momentum_bits"])
+        check_momentum_bits(group["state"], group.get("momentum_bits"))
 
     def add_param_group(self, param_group: Group) -> None:
         """As in the base class; warns of an lr that rounding to nearest can't follow."""
@@ -143,7 +141,7 @@ class CodedOptimizer(MultiplicativeOptimizer):
             init_means(state, param.codes, group["state"])
         else:
             init_moment(state, param.codes, group["state"])
-        if group["momentum"]:
+        if group.get("momentum"):
             init_momentum(state, param.codes, group)
 
     def _warn_of_stalling(self, group: Group, stacklevel: int) -> None:
@@ -196,7 +194,9 @@ class CodedOptimizer(MultiplicativeOptimizer):
                 [param.signs for param in coded],
                 [param.key for param in coded],
                 advance_all([state["step"] for state in states], finite),
-                numbers(group["beta"], group["clip"], group["weight_decay"], group["momentum"]),
+                numbers(
+                    group["beta"], group["clip"], group["weight_decay"], group.get("momentum", 0.0)
+                ),
                 numbers(*(self._rungs_per_update(fmt, group["lr"]) for fmt in formats)),
                 [fmt.bits for fmt in formats],
                 _SYSTEMS[type(formats[0])],

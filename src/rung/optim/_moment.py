@@ -50,7 +50,7 @@ def check_momentum_bits(storage: str, bits: int | None) -> None:
 def init_momentum(state: State, like: Tensor, group: Mapping[str, Any]) -> None:
     """Put zeros for a parameter's momentum into its state: in 4-bit floats beside few-bit v."""
     dtype = MOMENTS.get(group["state"], torch.uint8)
-    if dtype != torch.uint8 or group["momentum_bits"] == 8:
+    if dtype != torch.uint8 or group.get("momentum_bits") == 8:
         state["exp_avg"] = torch.zeros(like.shape, dtype=dtype, device=like.device)
         return
     count = packed(like.numel())
@@ -63,7 +63,7 @@ def momenta_of(work: Work) -> list[Tensor]:
     Those that are missing are made: the group may have got its momentum after its state.
     """
     group = work.group
-    if not group["momentum"]:
+    if not group.get("momentum"):
         return []
     for param, state in zip(work.params, work.states, strict=True):
         if "exp_avg" not in state:

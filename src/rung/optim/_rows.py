@@ -87,7 +87,8 @@ def step_codes(work: Work, finite: Tensor | None, rungs: list[Scalar]) -> None:
 def _carry(update: Tensor, carried: Tensor, key: Tensor, time: Tensor, momentum: float) -> Tensor:
     """Move a momentum in place; what weights move by, m / (1 - momentum^t)."""
     flat = carried.view(-1)
-    new = read_momentum(flat, update.numel()) * momentum + update.reshape(-1) * (1 - momentum)
+    old, rest = read_momentum(flat, update.numel()), 1 - momentum
+    new = old * momentum + update.reshape(-1).to(torch.float32) * rest
     write_momentum(flat, new, key, 0, time)
     return (new / (1 - momentum**time)).reshape(update.shape)
 
@@ -130,7 +131,6 @@ def _normalized(
     dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
     g = -grad.to(dtype) if group["maximize"] else grad.to(dtype)
     beta, clip = group["beta"], group["clip"]
-    _require_fit(state, param)
     if g.numel():  # an empty row has no mean
         # In float64 a sum of squares can't overflow.
         squares = g.double().square()
@@ -153,15 +153,3 @@ def _moment(state: State, like: Tensor) -> Tensor:
     mean = rows.mean()
     columns: Tensor = state["col_avg_sq"].double()
     return torch.where(mean > 0, wide * columns / mean, 0.0)
-
-
-def _require_fit(state: State, param: Tensor) -> None:
-    expected = {"row_avg_sq": param.shape[:1], "col_avg_sq": param.shape[1:]}
-    for name, shape in expected.items():
-        if name in state and state[name].shape != shape:
-            what = "row" if name == "row_avg_sq" else "column"
-            raise ValueError(
-                f"A weight of shape {tuple(param.shape)} must have a second moment of shape "
-                f"{tuple(shape)}, one number a {what}; got {tuple(state[name].shape)}. Load the "
-                "state of this model, or make the optimizer anew."
-            )

@@ -52,25 +52,35 @@ def require_fit(work: Work, index: int) -> None:
         work: Parameters of group `index`.
         index: For the message.
     """
-    if not work.params:
-        return
-    shapes = [param.shape for param in work.params]
-    for name in ("exp_avg_sq", "exp_avg"):
-        if name not in work.states[0]:
-            continue
-        moments = [state[name] for state in work.states]
-        for place, (shape, moment) in enumerate(zip(shapes, moments, strict=True)):
-            paired = moment.dtype == torch.int8
-            expected = (packed(shape.numel()),) if paired else shape
+    for place, (param, state) in enumerate(zip(work.params, work.states, strict=True)):
+        for name in _MOMENTS:
+            moment = state.get(name)
+            if moment is None:
+                continue
+            expected, what = _expected(name, moment, param.shape)
             if moment.shape == expected:
                 continue
             position = [own is work.params[place] for own in work.group["params"]].index(True)
-            whose = f"{describe(work.group, index, position)} has shape {tuple(shape)}, and "
-            must = f"be of shape {expected}, two elements a byte" if paired else "have it too"
+            whose = f"{describe(work.group, index, position)} has shape {tuple(param.shape)}, and "
+            must = f"be of shape {tuple(expected)}, {what}" if what else "have it too"
             raise ValueError(
                 f"{whose}its state '{name}' must {must}; got {tuple(moment.shape)}. Load "
                 "the state of this model, or make the optimizer anew."
             )
+
+
+_MOMENTS = ("exp_avg_sq", "exp_avg", "row_avg_sq", "col_avg_sq")
+
+
+def _expected(name: str, moment: Tensor, shape: torch.Size) -> tuple[tuple[int, ...], str]:
+    """Shape of a moment, and why where it isn't the parameter's."""
+    if moment.dtype == torch.int8:
+        return (packed(shape.numel()),), "two elements a byte"
+    if name == "row_avg_sq":
+        return shape[:1], "one number a row"
+    if name == "col_avg_sq":
+        return shape[1:], "one number a column"
+    return shape, ""
 
 
 def all_finite(grads: list[Tensor]) -> Tensor:

@@ -139,7 +139,7 @@ class Madam(MultiplicativeOptimizer):
             raise ValueError(
                 f"{name} is stored in codes, which Madam in floating point can't move. "
                 "Use rung.optim.BBitMadam (a ladder), LNSMadam (an LNS) or SignedMadam (a sinh "
-                "ladder)."
+                "ladder, a pair of ladders)."
             )
         scale = root_mean_square(param, None)
         _require_trainable(param, scale, name)

@@ -29,7 +29,8 @@ class SignedMadam(CodedOptimizer):
     Args:
         params: Parameters stored by ``rung.store_weights_(model, "sinh8")``, or a `ParameterSplit`,
             whose additive side is then trained by AdamW in a second group.
-        lr: The typical change of theta per step. 0.04 was best of those tried on four tasks.
+        lr: The typical change of theta per step. 0.04 serves four tasks, each of which has a rate
+            of its own that is a little better (experiments/one-byte.md, section 6).
         beta: Averaging constant of the second moment, in [0, 1).
         clip: Largest change of theta in multiples of lr.
         weight_decay: lambda, a pull of theta towards 0 in proportion to it; a weight on the top
@@ -40,9 +41,10 @@ class SignedMadam(CodedOptimizer):
         momentum: Averaging constant of the normalised gradients, in [0, 1). 0: weights move by the
             gradient itself, and no m is kept.
         momentum_bits: 4 (the default) or 8: m is an E2M1 or E4M3 float, rounded stochastically.
-            Its noise adds up over 1 / (1 - momentum) steps; 4 bits cost no accuracy at 0.9
-            (experiments/one-byte.md, section 16), and momenta of 0.95 and more want 8. Not beside
-            ``"bf16"`` and ``"fp32"``, where m is stored as v.
+            Its noise adds up over 1 / (1 - momentum) steps; 4 bits made no difference at
+            0.9 (experiments/one-byte.md, section 16); momenta of 0.95 and more want 8. Not beside
+            ``"bf16"`` and ``"fp32"``, where m is stored as v. A momentum that exists keeps its
+            bits; one that begins later takes 1 / (1 - momentum) steps to its size.
         state: Storage of v: ``"log8"`` (the default), ``"bf16"`` or ``"fp32"``: 2.5, 5 or 9 bytes a
             weight in all with 8-bit codes and a momentum, 2, 3 or 5 without. ``"rows"``: one
             float32 number for each index of dimension 0, the mean over its row, 1.5 bytes a weight
@@ -60,7 +62,8 @@ class SignedMadam(CodedOptimizer):
         additive_weight_decay: Its decoupled weight decay.
 
     Raises:
-        ValueError: A hyper-parameter out of range; a parameter that is not stored as a `Sinh`.
+        ValueError: A hyper-parameter out of range; a parameter that is not stored as a `Sinh`
+            or a `Pair`.
 
     Example:
         >>> import rung, torch
@@ -93,10 +96,8 @@ class SignedMadam(CodedOptimizer):
         options.setdefault("rounding", "stochastic")
         options.setdefault("state", "log8")
         options.setdefault("additive_lr", ADDITIVE_LR)
-        super().__init__(
-            params, lr, beta, clip, weight_decay, momentum=momentum, momentum_bits=momentum_bits,
-            **options,
-        )  # fmt: skip
+        own = {"momentum": momentum, "momentum_bits": momentum_bits}
+        super().__init__(params, lr, beta, clip, weight_decay, own=own, **options)
 
     def _stalling(self, formats: set[Any], lr: float) -> str | None:
         needed = max(fmt.spacing for fmt in formats) / 2

@@ -18,7 +18,7 @@ _EQUAL_STEPS = "knee 0.018 under a top rung of 1"
 _RATES = (
     _variant("lr halved", lr=RATE / 2),
     _variant("lr doubled", lr=RATE * 2),
-    _variant("constant lr", schedule="constant"),
+    _variant("constant lr, no warm-up", schedule="constant"),
     _variant("no warm-up", "warmup_steps=0"),
 )
 _STATE = (
@@ -60,16 +60,16 @@ _OTHERS = (
     _variant("biases and gains at 0.001", "additive_lr=0.001"),
     _variant("biases and gains at 0.016", "additive_lr=0.016"),
 )
-# A quarter of the steps: on the texts, whose steps are counted, four times the time.
-_LARGE = "batch_size=128"
+# A quarter of the steps and of the warm-up; on the texts steps are counted: four times the time.
+_LARGE = ("batch_size=128", "warmup_steps=22")
 _BATCH = (
-    _variant("batches of 128", _LARGE),
-    _variant("batches of 128, lr doubled", _LARGE, lr=RATE * 2),
+    _variant("batches of 128", *_LARGE),
+    _variant("batches of 128, lr doubled", *_LARGE, lr=RATE * 2),
     *(
         Contestant(
             label=f"AdamW, batches of 128, lr {rate:g}",
             optimizer="adamw",
-            settings=(_LARGE,),
+            settings=_LARGE,
             lr=rate,
         )
         for rate in (0.002, 0.004)

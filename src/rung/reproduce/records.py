@@ -109,13 +109,13 @@ def digest(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def recorded_runs(folder: Path) -> dict[tuple[str, str], Record]:
-    """Every run that a results file in a folder quotes, by its command and `digest`.
+def recorded_runs(folder: Path) -> dict[tuple[str, str, str], Record]:
+    """Every run that a results file in a folder quotes: by command, `digest` and what judged it.
 
     Such runs need not be trained again on a machine that doesn't have their folders. Files that
     hold anything else, or are of a newer Rung, are passed over: their runs are then trained.
     """
-    found: dict[tuple[str, str], Record] = {}
+    found: dict[tuple[str, str, str], Record] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             record = read_object(path)
@@ -126,11 +126,12 @@ def recorded_runs(folder: Path) -> dict[tuple[str, str], Record]:
         for row in record["rows"]:
             for run in (*row.get("trials", ()), *row.get("runs", ())):
                 if "configuration" in run:
-                    found[run["command"], run["configuration"]] = run
+                    judged = run.get("judged", "metric")
+                    found[run["command"], run["configuration"], judged] = run
     return found
 
 
-def recorded(trial: Trial, runs: Mapping[tuple[str, str], Record]) -> Record | None:
+def recorded(trial: Trial, runs: Mapping[tuple[str, str, str], Record]) -> Record | None:
     """A trial's record among `recorded_runs`, with the labels of today; None: it has to run.
 
     A run that others borrow from has to have its folder here, and so is never taken from a file;
@@ -139,8 +140,8 @@ def recorded(trial: Trial, runs: Mapping[tuple[str, str], Record]) -> Record | N
     row = trial.row
     if row.classifier or trial.contestant.label in {c.scales_from for c in row.contestants}:
         return None
-    found = runs.get((hidden_command(trial), digest(trial.cell.config)))
-    if found is None or found.get("judged", "metric") != row.judged:
+    found = runs.get((hidden_command(trial), digest(trial.cell.config), row.judged))
+    if found is None:
         return None
     contestant = trial.contestant
     labels = {"contestant": contestant.label, "group": contestant.group, "place": contestant.place}

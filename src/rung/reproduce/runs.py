@@ -210,7 +210,11 @@ class _Runner:
     """
 
     def __init__(
-        self, folder: Path, jobs: int, display: Display, known: Mapping[tuple[str, str], Record]
+        self,
+        folder: Path,
+        jobs: int,
+        display: Display,
+        known: Mapping[tuple[str, str, str], Record],
     ) -> None:
         self.folder, self.jobs, self.display, self.known = folder, jobs, display, known
 

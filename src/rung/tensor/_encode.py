@@ -94,7 +94,7 @@ def _scale_of(role: Role, weight: Tensor, options: Options, axis: int | None) ->
         scale = largest_magnitude(weight, axis).to(_wide(weight))
     else:
         scale = options.scale_bound * root_mean_square(weight, axis)
-    if options.min_scale:
+    if options.min_scale and (has_knee(options.format) or bool((scale > 0).all())):
         scale = scale.clamp(min=options.min_scale)
     if not bool((scale > 0).all()):
         where = "is all zero" if axis is None else f"has an all-zero index of axis {axis}"

@@ -118,8 +118,8 @@ def store_weights_(
 
     Raises:
         ValueError: Unknown format, `init` or `signs`; an LNS with a zero; seeded signs for codes
-            that hold the sign; uniform codes of a `Sinh` or a `Pair`; a
-            weight that is all zero or holds NaN or infinity; a name in `skip` or `scales` that no
+            that hold the sign; uniform codes of a `Sinh` or a `Pair`; a weight that holds NaN or
+            infinity, or is all zero in codes without a zero; a name in `skip` or `scales` that no
             parameter has; a weight without its scale, or a scale that isn't positive; scales with
             an axis; `min_scale` negative or not finite; no weight to store; a weight already
             stored.

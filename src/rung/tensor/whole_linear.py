@@ -27,7 +27,7 @@ def serves(input: Any, weight: Any, bias: Any = None) -> bool:
         return False
     if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype not in _FLOATS):
         return False
-    if torch.is_autocast_enabled(x.device.type):
+    if _autocasts(x):
         return x.dtype in _FLOATS and weight.dtype in _FLOATS
     return x.dtype == weight.dtype and (bias is None or bias.dtype == x.dtype)
 
@@ -36,12 +36,20 @@ def _plain(tensor: Any) -> bool:
     return type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
 
 
+def _autocasts(x: Tensor) -> bool:
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def linear(input: Tensor, weight: CodedTensor, bias: Tensor | None = None) -> Tensor:
     """The product of x and the transposed weight, plus a bias; the weight's gradient is dense."""
     x = input
-    if torch.is_autocast_enabled(x.device.type):
+    if _autocasts(x):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
+    operands = (x, weight) if bias is None else (x, weight, bias)
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in operands):
+        return F.linear(x, weight.decode().to(x.dtype), bias)
     return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 

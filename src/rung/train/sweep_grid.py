@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rung import formats
-from rung.train.config import STORES, Config, setting_names, with_settings
+from rung.train.config import RIVALS, STORES, Config, setting_names, with_settings
 from rung.train.optimizer_options import LMDOptions
 from rung.train.recipes import get as get_recipe
 
@@ -206,6 +206,11 @@ def _with_bits(config: Config, bits: int | None, grid: Grid) -> Config:
             f"`bits` names the format of the update, which optimizer {config.optimizer!r} does not "
             f"have: its medians are what is stored; got bits={bits}. Use bits=32 with "
             f"--set state=lns{bits} in a sweep of its own."
+        )
+    if config.optimizer in RIVALS:
+        raise ValueError(
+            f"`bits` names the format of the update, which optimizer {config.optimizer!r} does not "
+            f"have: it stores weights its own way; got bits={bits}. Use bits=32."
         )
     options: Any = config.optimizer_options
     options = replace(options, update_format=f"lns{bits}")
