@@ -14,6 +14,7 @@ from rung.reproduce.madam_better import BETTER
 from rung.reproduce.madam_figure import FIGURE_1
 from rung.reproduce.madam_tables import TABLE_1, TABLE_2
 from rung.reproduce.one_byte import ONE_BYTE
+from rung.reproduce.one_byte_held_out import ONE_BYTE_HELD_OUT
 from rung.reproduce.one_byte_why import ONE_BYTE_WHY
 from rung.reproduce.runs import run_contest
 from rung.reproduce.trials import Setup
@@ -28,6 +29,7 @@ CONTESTS: dict[str, Contest] = {
         LNS_BITS,
         LMD_PRECISION,
         ONE_BYTE,
+        ONE_BYTE_HELD_OUT,
         ONE_BYTE_WHY,
     )  # fmt: skip
 }

@@ -27,7 +27,7 @@ _INT8 = Contestant(
     settings=("precision=float32",),
     rates=_ADAM,
 )
-_RIVALS = (
+RIVALS = (
     Contestant(label="AdamW", optimizer="adamw", rates=_ADAM),
     Contestant(label="AdamW in bf16", optimizer="adamw-bf16", rates=_ADAM),
     Contestant(label="AdamW 8-bit", optimizer="adamw-8bit", rates=_ADAM),
@@ -56,6 +56,7 @@ _RIVALS = (
     ),
     Contestant(label="LMD", optimizer="lmd", rates=_LMD),
 )
+"""Every other way to train, its learning rate tuned."""
 # No setting of a task's own, nor any other than the defaults: experiments/one-byte.md.
 OURS = Contestant(label="signed Madam 8 bits", optimizer="signed-madam")
 """Its variants are `rung.reproduce.one_byte_why`'s."""
@@ -127,7 +128,7 @@ def folder_of(name: str) -> str:
 
 def _contestants(name: str) -> tuple[Contestant, ...]:
     shifted = _SHIFTED.get(name, {})
-    rivals = (replace(c, rates=shifted.get(c.rates, c.rates)) for c in _RIVALS)
+    rivals = (replace(c, rates=shifted.get(c.rates, c.rates)) for c in RIVALS)
     every = (*rivals, PLAIN, OURS)
     return tuple(c for c in every if c.label != _INT8.label) if name == "cifar10" else every
 
