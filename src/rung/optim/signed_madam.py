@@ -29,8 +29,8 @@ class SignedMadam(CodedOptimizer):
     Args:
         params: Parameters stored by ``rung.store_weights_(model, "sinh8")``, or a `ParameterSplit`,
             whose additive side is then trained by AdamW in a second group.
-        lr: The typical change of theta per step. 0.04 serves four tasks, each of which has a rate
-            of its own that is a little better (experiments/one-byte.md, section 6).
+        lr: The typical change of theta per step. 0.04 serves four tasks; three of them did a little
+            better at rates of their own (experiments/one-byte.md, section 6).
         beta: Averaging constant of the second moment, in [0, 1).
         clip: Largest change of theta in multiples of lr.
         weight_decay: lambda, a pull of theta towards 0 in proportion to it; a weight on the top

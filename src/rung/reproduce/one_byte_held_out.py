@@ -4,7 +4,7 @@ from rung.reproduce.contest import Budget, Contest, Size
 from rung.reproduce.one_byte import OURS, PLAIN, RIVALS
 from rung.reproduce.tasks import WORDS, row
 
-# In float32, in about four bytes, in about three, and in twenty.
+# Float32, about four bytes a weight, about three, and the best of the arena's at twenty.
 _ASKED = ("AdamW", "AdamW 8-bit, bf16 weights", "Madam 8 bits", "LMD")
 _RIVALS = tuple(c for c in RIVALS if c.label in _ASKED)
 

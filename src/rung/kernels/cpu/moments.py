@@ -53,7 +53,7 @@ def _largest_gradients(grads: list[Tensor]) -> NDArray[np.float32]:
 def next_scales(
     codes: NDArray[np.int32], old: NDArray[np.float32], largest: NDArray[np.float32], beta: float
 ) -> NDArray[np.float32]:
-    """`moment.next_log8_scale` in the same steps of float32, in a quarter of the time."""
+    """`moment.next_log8_scale` in the same steps of float32; numpy calls cost less than torch's."""
     kept, rest = np.float32(beta), np.float32(1 - beta)
     above = codes + 1
     power = _TABLES[0, above & 7].view(np.int32) + (((above >> 3) - 32) << 23)
