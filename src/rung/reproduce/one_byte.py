@@ -10,6 +10,7 @@ _WIDE = "scale_bound=10"
 _ADAM = (1e-3, 2e-3, 3e-3, 4e-3, 8e-3)
 _MADAM = (0.01, 0.02, 0.04, 0.08, 0.16)
 _LNS = (0.0144, 0.0289, 0.0577, 0.1154, 0.2308)  # the same in octaves
+_LMD = (0.012, 0.02, 0.035, 0.06, 0.1)
 # Where the best of these was the first or the last, the next five an octave on.
 _SHIFTED: dict[str, dict[tuple[float, ...] | None, tuple[float, ...]]] = {
     "characters": {
@@ -17,9 +18,11 @@ _SHIFTED: dict[str, dict[tuple[float, ...] | None, tuple[float, ...]]] = {
         _LNS: (0.0289, 0.0577, 0.1154, 0.2308, 0.4616),
     },
     "digits-vit": {_LNS: (0.0072, 0.0144, 0.0289, 0.0577, 0.1154)},
-    "tokens": {_ADAM: (5e-4, 1e-3, 2e-3, 3e-3, 4e-3)},
+    "tokens": {
+        _ADAM: (5e-4, 1e-3, 2e-3, 3e-3, 4e-3),
+        _LMD: (0.007, 0.012, 0.02, 0.035, 0.06),
+    },
 }
-_LMD = (0.012, 0.02, 0.035, 0.06, 0.1)
 
 # torchao's layers of int8 weights take one type throughout; it has no convolutions.
 _INT8 = Contestant(
