@@ -21,7 +21,7 @@ add in small networks."""
 def summary() -> str:
     """Every measured task in a line: AdamW, the best small rival, ours."""
     lines = [
-        "| task, loss | AdamW in float32, tuned | best other of at most 4 bytes, tuned | "
+        "| task, loss | AdamW in float32, tuned | best other of about 4 bytes, tuned | "
         "one byte a weight, one lr for all | against AdamW, % |",
         "|---|---:|---:|---:|---:|",
     ]

@@ -27,15 +27,17 @@ class SignedMadam(CodedOptimizer):
     for ``"sinh8"``) and K the number of those on either side of zero.
 
     Args:
-        params: Parameters stored by ``rung.store_weights_(model, "sinh8")``, or a `ParameterSplit`,
-            whose additive side is then trained by AdamW in a second group.
-        lr: The typical change of theta per step. 0.04 serves four tasks; three of them did a little
-            better at rates of their own (experiments/one-byte.md, section 6).
+        params: Parameters stored by ``rung.store_weights_(model, "sinh8")`` (another `Sinh`, or a
+            `Pair`, whose two codes move by opposite steps), or a `ParameterSplit`, whose additive
+            side is then trained by AdamW in a second group.
+        lr: The typical change of theta per step. 0.04 was chosen for four tasks at once; three of
+            them did better at rates of their own (experiments/one-byte.md, section 6).
         beta: Averaging constant of the second moment, in [0, 1).
         clip: Largest change of theta in multiples of lr.
         weight_decay: lambda, a pull of theta towards 0 in proportion to it; a weight on the top
             rung shrinks by exp(-lr * lambda) a step. 0.03 is for runs that see
-            their data often (experiments/one-byte.md, section 15); 0 was better on text seen once.
+            their data often; on two texts 0 was slightly better (experiments/one-byte.md, section
+            15).
         rounding: ``"stochastic"`` (the default) or ``"nearest"``. Draws depend on the weight's key,
             the step and the element's index alone.
         momentum: Averaging constant of the normalised gradients, in [0, 1). 0: weights move by the
@@ -74,7 +76,8 @@ class SignedMadam(CodedOptimizer):
         >>> optimizer.step()
 
     Source: ours, after the update of Bernstein et al. 2020, arXiv:2006.14560, under the mirror map
-    of Ghai, Hazan, Singer 2020, arXiv:1902.01903.
+    of Ghai, Hazan, Singer 2020, arXiv:1902.01903; gradients are normalised before they are averaged
+    as by Ziyin, Wang, Ueda 2020, arXiv:2002.04839.
     """
 
     algorithm = "signed_madam"

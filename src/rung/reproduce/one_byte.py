@@ -11,7 +11,7 @@ _ADAM = (1e-3, 2e-3, 3e-3, 4e-3, 8e-3)
 _MADAM = (0.01, 0.02, 0.04, 0.08, 0.16)
 _LNS = (0.0144, 0.0289, 0.0577, 0.1154, 0.2308)  # the same in octaves
 _LMD = (0.012, 0.02, 0.035, 0.06, 0.1)
-# Where the best of these was the first or the last, the next five an octave on.
+# Where the best of these was the first or the last: five that go on beyond it.
 _SHIFTED: dict[str, dict[tuple[float, ...] | None, tuple[float, ...]]] = {
     "characters": {
         _MADAM: (0.02, 0.04, 0.08, 0.16, 0.32),

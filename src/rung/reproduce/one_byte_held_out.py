@@ -1,4 +1,4 @@
-"""One-byte training on tasks that none of its defaults was found on."""
+"""One-byte training on other images, and with another network on the arena's text."""
 
 from rung.reproduce.contest import Budget, Contest, Size
 from rung.reproduce.one_byte import OURS, PLAIN, RIVALS

@@ -14,7 +14,6 @@ def _variant(label: str, *settings: str, **rest: str | float) -> Contestant:
     return replace(changed, **rest)  # type: ignore[arg-type]
 
 
-_EQUAL_STEPS = "knee 0.018 under a top rung of 1"
 _RATES = (
     _variant("lr halved", lr=RATE / 2),
     _variant("lr doubled", lr=RATE * 2),
@@ -45,7 +44,7 @@ _GEOMETRY = (
     _variant("top rung 0.3", "min_scale=0.3"),
     _variant("top rung 20 RMS", "min_scale=0", "scale_bound=20"),
     _variant("top rung 20 RMS, a channel", "min_scale=0", "scale_bound=20", "scale_axis=channel"),
-    _variant(_EQUAL_STEPS, "min_scale=1", format="sinh8+knee0.018"),
+    _variant("knee 0.018 under a top rung of 1", "min_scale=1", format="sinh8+knee0.018"),
     _variant("knee 0.01", format="sinh8+knee0.01"),
     _variant("knee 0.1", format="sinh8+knee0.1"),
 )
@@ -89,6 +88,7 @@ _ASKED_EVERYWHERE = {
     "... pull 0.1",
 }
 _FEW = tuple(variant for variant in _EVERY if variant.label in _ASKED_EVERYWHERE)
+assert len(_FEW) == len(_ASKED_EVERYWHERE), "a label above is nobody's"
 
 
 def _in_float(name: str) -> Contestant:
