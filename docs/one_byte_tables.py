@@ -45,8 +45,10 @@ def summary() -> str:
 
 def _cell(row: Row, label: str) -> str:
     values = finals(row, label)
-    error = stdev(values) / math.sqrt(len(values))
     size = bytes_of(runs_of(row, label)[0])
+    if len(values) == 1:  # while a row is being measured
+        return f"{number(values[0], 3)} ({size:.2f})"
+    error = stdev(values) / math.sqrt(len(values))
     return f"{number(mean(values), 3)} ± {number(error, 3)} ({size:.2f})"
 
 
