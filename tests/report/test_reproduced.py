@@ -69,6 +69,33 @@ def test_an_arena_has_everyone_against_the_first(tmp_path):
     assert rings["signed"] == [[2.05, pytest.approx(-4.0)]]
 
 
+def test_an_arenas_contestants_look_alike_on_all_tasks():
+    """A task may lack some of them, even the first task, whose panel isn't all of the legend."""
+    everyone = [run(label, 0, 0.02) for label in ("AdamW", "Madam", "signed")]
+    made = record("arena", [everyone[0], everyone[2]])
+    made["rows"].append(record("arena", everyone)["rows"][0])
+    figure = reproduced_figure.draw(made)
+    colors = [
+        {line.get_label(): line.get_color() for line in panel.get_lines()}
+        for panel in figure.axes[:2]
+    ]
+    assert colors[0]["signed"] == colors[1]["signed"] != colors[1]["Madam"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["AdamW", "signed", "Madam"]
+
+
+def test_variants_are_lists_against_the_first():
+    runs = [run("ours", 0, 0.02), run("ours", 1, 0.03), run("... other", 0, 0.024)]
+    made = record("variants", runs)
+    made["rows"][0]["contestants"].append({"label": "later", "group": "", "place": 1.0})
+    assert "| ... other | 0.1 | 2.400 | -4.0 | 3.00 | 12 |" in table(made)
+    (panel,) = reproduced_figure.draw(made).axes
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["ours", "... other"]
+    across, *dots = panel.get_lines()
+    assert across.get_xdata() == [pytest.approx(2.5)] * 2
+    assert dots[2].get_xydata().tolist() == [[pytest.approx(2.4), 1.0]]
+
+
 def test_a_row_of_which_runs_are_missing_says_so(tmp_path):
     made = record("table", [run("SGD", 0, 0.1)], status="partial", reason="1 of 6 runs have ended.")
     made["rows"][0]["contestants"].append({"label": "Adam", "group": "", "place": 1.0})

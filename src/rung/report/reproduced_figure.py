@@ -1,7 +1,7 @@
 """Figures of `rung reproduce`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -28,29 +28,64 @@ _MARKERS = "os^D"
 
 def draw(record: Record) -> "Figure | None":
     """The figure of a results file; None where nothing was measured, and of energies."""
-    makers = {"table": _dots, "rates": _rates, "lines": _lines, "arena": _arena}
+    makers = {
+        "table": _dots, "rates": _rates, "lines": _lines, "arena": _arena, "variants": _variants,
+    }  # fmt: skip
     rows = shown(record)
     if record["kind"] not in makers or not rows:
         return None
-    # The labels of a table's contestants take the room of a second column.
-    columns, wide = 1 if record["kind"] == "table" else min(_COLUMNS, len(rows)), 5
-    if record["kind"] == "arena":  # whose legend is long
-        columns, wide = _COLUMNS, 4
-    lines = -(-len(rows) // columns)
-    most = max(len(row["contestants"]) for row in rows)
-    height = max(3.0, 0.26 * most) if record["kind"] == "table" else 3.0
-    width = 7.0 if record["kind"] == "table" else 4.4 * columns
-    figure = style.new_figure(width, height * lines + 0.4)
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    figure, panels = _panels(record["kind"], rows)
     for panel, row in zip(panels, rows, strict=False):
         panel.set_title(row["title"])
         makers[record["kind"]](panel, row, record)
     for panel in panels[len(rows) :]:
         panel.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(wide, len(labels)))
+    handles = _handles(panels[: len(rows)], record)
+    wide = 4 if record["kind"] == "arena" else 5  # an arena's legend is long
+    if handles:
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center",
+            ncols=min(wide, len(handles)),
+        )  # fmt: skip
     return figure
+
+
+def _panels(kind: str, rows: Sequence[Record]) -> tuple["Figure", Sequence["Axes"]]:
+    """An empty figure, and a panel a row in it."""
+    listed = kind in ("table", "variants")
+    # The labels of a list's contestants take the room of a second column.
+    columns = 1 if listed else _COLUMNS if kind == "arena" else min(_COLUMNS, len(rows))
+    lines = -(-len(rows) // columns)
+    heights = [3.0] * lines
+    if kind == "table":
+        most = max(len(row["contestants"]) for row in rows)
+        heights = [max(3.0, 0.26 * most)] * lines
+    elif kind == "variants":  # of which one task may have many and another few
+        heights = [max(2.0, 0.2 * len(_measured(row)) + 0.8) for row in rows]
+    figure = style.new_figure(7.0 if listed else 4.4 * columns, sum(heights) + 0.4)
+    panels = figure.subplots(lines, columns, squeeze=False, height_ratios=heights)
+    return figure, list(panels.ravel())
+
+
+def _measured(row: Record) -> list[str]:
+    """Labels of the contestants that have results on a task."""
+    return [c["label"] for c in row["contestants"] if finals(row, c["label"])]
+
+
+def _order(record: Record) -> dict[str, int]:
+    """A number for every contestant, the same on all tasks, which may not have them all."""
+    labels = (c["label"] for row in shown(record) for c in row["contestants"])
+    return {label: place for place, label in enumerate(dict.fromkeys(labels))}
+
+
+def _handles(panels: Sequence["Axes"], record: Record) -> dict[str, Any]:
+    """What a legend says of all panels, in the order of the contestants."""
+    found: dict[str, Any] = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        found = dict(zip(labels, handles, strict=True)) | found
+    order = _order(record)
+    return {label: found[label] for label in sorted(found, key=lambda x: order.get(x, 0))}
 
 
 def _dots(axes: "Axes", row: Record, record: Record) -> None:
@@ -69,14 +104,13 @@ def _dots(axes: "Axes", row: Record, record: Record) -> None:
 
 def _arena(axes: "Axes", row: Record, record: Record) -> None:
     """How far above the first contestant, by bytes a weight; every seed a dot, the mean a ring."""
-    labels = [c["label"] for c in row["contestants"]]
-    first = finals(row, labels[0])
+    order, base = _order(record), row["contestants"][0]["label"]
+    first = finals(row, base)
     if not first:
         return
-    for place, label in enumerate(labels):
+    for label in _measured(row):
         values = [100 * (value / mean(first) - 1) for value in finals(row, label)]
-        if not values:
-            continue
+        place = order[label]
         size = bytes_of(runs_of(row, label)[0])
         color = style.SERIES[place % len(style.SERIES)]
         marker = _MARKERS[place // len(style.SERIES) % len(_MARKERS)]
@@ -87,7 +121,22 @@ def _arena(axes: "Axes", row: Record, record: Record) -> None:
     axes.set_xscale("log")
     style.plain_log_axis(axes.xaxis)
     axes.set_xlabel("bytes a weight, weights and state")
-    axes.set_ylabel(f"loss against {labels[0]}, %")
+    axes.set_ylabel(f"loss against {base}, %")
+
+
+def _variants(axes: "Axes", row: Record, record: Record) -> None:
+    """A row a variant: every seed a dot, their mean a line; the first one's mean all the way."""
+    labels = _measured(row)
+    first = finals(row, row["contestants"][0]["label"])
+    if first:
+        axes.axvline(mean(first), color=style.MUTED, linewidth=0.8)
+    for place, label in enumerate(labels):
+        values = finals(row, label)
+        axes.plot(values, [place] * len(values), "o", color=style.BLUE, markersize=3, alpha=0.5)
+        axes.plot(mean(values), place, "|", color=style.INK, markersize=9, markeredgewidth=2)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(row["unit"])
 
 
 def _rates(axes: "Axes", row: Record, record: Record) -> None:

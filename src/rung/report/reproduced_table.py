@@ -23,14 +23,15 @@ Record = Mapping[str, Any]
 def table(record: Record) -> str:
     """The table of a results file, and below it what every row was trained on."""
     makers = {
-        "table": _contest, "rates": _rates, "lines": _contest, "arena": _contest, "energy": _energy,
+        "table": _contest, "rates": _rates, "lines": _contest, "arena": _contest,
+        "variants": _contest, "energy": _energy,
     }  # fmt: skip
     return makers[record["kind"]](record)
 
 
 def _contest(record: Record) -> str:
     """A table a task: contestants, ours beside the paper's."""
-    task = _arena if record["kind"] == "arena" else _task
+    task = _arena if record["kind"] in ("arena", "variants") else _task
     blocks = [task(row) for row in shown(record)]
     return "\n".join([*blocks, *_missing(record), _origin(record)])
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["table", "rates", "lines", "arena"]
-KINDS: tuple[Kind, ...] = ("table", "rates", "lines", "arena")
-"""What a page shows: contestants, every learning rate as a result, groups over places, or
-contestants against the first one, by bytes."""
+Kind = Literal["table", "rates", "lines", "arena", "variants"]
+KINDS: tuple[Kind, ...] = ("table", "rates", "lines", "arena", "variants")
+"""What a page shows: contestants, every learning rate as a result, groups over places, contestants
+against the first one by bytes, or many changes of the first one."""
 
 Judged = Literal["metric", "loss"]
 

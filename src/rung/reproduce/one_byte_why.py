@@ -118,7 +118,7 @@ ONE_BYTE_WHY = Contest(
     name="one-byte-why",
     title="One byte a weight: the winner with one change at a time",
     source="Ours",
-    kind="arena",
+    kind="variants",
     rows=tuple(
         row(
             name,
