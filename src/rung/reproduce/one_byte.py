@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from rung.optim.signed_madam import ADDITIVE_LR
 from rung.reproduce.contest import Budget, Contest, Contestant, Size
 from rung.reproduce.tasks import row
 
@@ -47,6 +48,14 @@ RIVALS = (
             rates=_MADAM,
         )
         for bits in (12, 10, 8)
+    ),
+    # What the small rival of ours wants besides its rate, where the recipes' own is 0.001.
+    Contestant(
+        label="Madam 8 bits, biases and gains at 0.004",
+        optimizer="bbit-madam",
+        format="ladder8",
+        settings=(_WIDE, f"additive_lr={ADDITIVE_LR:g}"),
+        rates=_MADAM,
     ),
     *(
         Contestant(
