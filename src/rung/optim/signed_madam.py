@@ -39,14 +39,17 @@ class SignedMadam(CodedOptimizer):
             their data often; on two texts 0 was slightly better (experiments/one-byte.md, section
             15).
         rounding: ``"stochastic"`` (the default) or ``"nearest"``. Draws depend on the weight's key,
-            the step and the element's index alone.
+            the step and the element's index alone. To nearest, moves of less than half a rung are
+            lost; an lr under that is warned of, but with a momentum of 0.9 an average of noise is a
+            quarter of its terms, so that typical moves want an lr of four times as much.
         momentum: Averaging constant of the normalised gradients, in [0, 1). 0: weights move by the
             gradient itself, and no m is kept.
         momentum_bits: 4 (the default) or 8: m is an E2M1 or E4M3 float, rounded stochastically.
             Its noise adds up over 1 / (1 - momentum) steps; 4 bits made no difference at
-            0.9 (experiments/one-byte.md, section 16); momenta of 0.95 and more want 8. Not beside
-            ``"bf16"`` and ``"fp32"``, where m is stored as v. A momentum that exists keeps its
-            bits; one that begins later takes 1 / (1 - momentum) steps to its size.
+            0.9 on three tasks (experiments/one-byte.md, sections 16 and 19); momenta of 0.95
+            and more want 8. Not beside ``"bf16"`` and ``"fp32"``, where m is stored as v. A
+            momentum that exists keeps its bits; one that begins later takes 1 / (1 - momentum)
+            steps to its size.
         state: Storage of v: ``"log8"`` (the default), ``"bf16"`` or ``"fp32"``: 2.5, 5 or 9 bytes a
             weight in all with 8-bit codes and a momentum, 2, 3 or 5 without. ``"rows"``: one
             float32 number for each index of dimension 0, the mean over its row, 1.5 bytes a weight

@@ -122,7 +122,8 @@ class Contest:
         title: One line.
         source: Paper, table or figure.
         kind: What its page shows: ``table``, ``rates`` (every learning rate is a result),
-            ``lines`` (groups over places) or ``arena`` (against the first contestant, by bytes).
+            ``lines`` (groups over places), ``arena`` (against the first contestant, by bytes) or
+            ``variants`` (many changes of the first contestant).
         rows: Tasks.
         across: What the horizontal axis of a figure of lines is.
     """

@@ -111,6 +111,26 @@ _CPU = {
         ("width=16", "train_examples=20000", "precision=bf16"),
     ),
 }  # fmt: skip
+# Of the two tasks that can grow; trials of a tenth of the steps.
+_FULL = {
+    "tokens": Size(
+        words="12 blocks of width 512, 9,155 steps of 64 windows of 512 tokens, in bfloat16",
+        epochs=5,
+        schedule="cosine",
+        settings=(
+            "layers=12", "width=512", "heads=8", "context=512", "batch_size=64",
+            "steps_per_epoch=1831", "warmup_steps=450", "final_lr_share=0", "precision=bf16",
+        ),
+        tuning_settings=("steps_per_epoch=183", "warmup_steps=45"),
+    ),
+    "cifar10": Size(
+        words="width 64, 30 epochs, in bfloat16",
+        epochs=30,
+        schedule="cosine",
+        settings=("precision=bf16",),
+        tuning_epochs=5,
+    ),
+}  # fmt: skip
 # 360 test images: a run's loss moves by a fifth of itself with the seed, three say little.
 _SEEDS_OF_DIGITS = (0, 1, 2, 3, 4, 5)
 
@@ -130,7 +150,7 @@ def sizes(name: str) -> dict[Budget, Size]:
             seeds=(0,),
         ),
         "cpu": whole,
-        "full": whole,
+        "full": _FULL.get(name, whole),
     }
 
 

@@ -7,6 +7,7 @@ from rung.reproduce.tasks import WORDS, row
 # Float32, about four bytes a weight, about three, and the best of the arena's at twenty.
 _ASKED = ("AdamW", "AdamW 8-bit, bf16 weights", "Madam 8 bits", "LMD")
 _RIVALS = tuple(c for c in RIVALS if c.label in _ASKED)
+assert len(_RIVALS) == len(_ASKED), "a label above is nobody's"
 
 _FASHION: dict[Budget, Size] = {
     "smoke": Size(
