@@ -15,7 +15,7 @@ from rung.kernels.group_scales import GIVEN, LARGEST, POWER_OF_TWO, READY, power
 
 
 class Signed(Protocol):
-    """A format whose codes hold the sign: `LNS` or `Sinh`."""
+    """A format whose codes hold the sign: `LNS`, `Sinh` or `Pair`."""
 
     @property
     def power_of_two_scale(self) -> bool:

@@ -127,7 +127,10 @@ class Pair:
         return rows.narrow(values, encoded.dtype)
 
     def decode_codes(self, codes: Tensor, scale: Tensor) -> Tensor:
-        """Values of stored codes; scale broadcastable to them, its dtype is the result's."""
+        """Values of stored codes, of `code_dtype`.
+
+        `scale` is broadcastable to them; its dtype is the result's.
+        """
         values: Tensor = kernel.pair_decode(codes, scale, self.bits, self.knee, 0)
         return values
 

@@ -72,6 +72,8 @@ def sinh_encode(x: float, fmt: Sinh, scale: float) -> int:
         x: A finite number.
         fmt: The sinh ladder.
         scale: W_max > 0.
+
+    Source: the mirror map of Ghai, Hazan, Singer 2020, arXiv:1902.01903, on uniform rungs.
     """
     top = fmt.levels // 2
     position = math.asinh(x / scale / fmt.knee) * top / math.asinh(1 / fmt.knee)
@@ -91,6 +93,8 @@ def pair_encode(x: float, fmt: Pair, scale: float) -> tuple[int, int]:
         x: A finite number.
         fmt: The pair of ladders.
         scale: W_max > 0.
+
+    Source: ours, after the EG+- of Kivinen and Warmuth 1997, as the same rungs of two ladders.
     """
     k = sinh_encode(x, fmt.ladder, scale)
     return k, -k

@@ -142,9 +142,9 @@ class Sinh:
 
         Raises:
             ValueError: x holds NaN or infinity and `nonfinite` is ``"raise"``; a scale that is
-                negative or not finite; unknown rounding; no such axis; a block that is not
-                positive.
-            TypeError: x is not a real floating-point tensor.
+                negative, not finite or not broadcastable; unknown rounding, or a stochastic one
+                without a generator; no such axis; a block that is not positive.
+            TypeError: x is not a real floating-point tensor; a generator of another kind.
         """
         return rows.encode(self, x, axis, rounding, generator, scale, block, nonfinite)
 
@@ -155,7 +155,10 @@ class Sinh:
         return rows.narrow(values, encoded.dtype)
 
     def decode_codes(self, codes: Tensor, scale: Tensor) -> Tensor:
-        """Values of stored codes; scale broadcastable to them, its dtype is the result's."""
+        """Values of stored codes, of `code_dtype`.
+
+        `scale` is broadcastable to them; its dtype is the result's.
+        """
         values: Tensor = kernel.sinh_decode(codes, scale, self.bits, self.knee, 0)
         return values
 

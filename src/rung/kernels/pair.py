@@ -26,7 +26,7 @@ def split(codes: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def join(plus: Tensor, minus: Tensor, bits: int) -> Tensor:
-    """The inverse of `split`."""
+    """The inverse of `split`: int32 codes of k+ and k-, int32 in [-K, K]."""
     half = bits // 2
     top = top_of(half)
     return ((plus + top) << half) | (minus + top)
@@ -34,7 +34,7 @@ def join(plus: Tensor, minus: Tensor, bits: int) -> Tensor:
 
 @functools.cache
 def values(bits: int, knee: float) -> tuple[float, ...]:
-    """Value of every code at scale 1, in decimal arithmetic and rounded once.
+    """Value of each of the 2^bits codes at scale 1, in decimal arithmetic and rounded once.
 
     A half's last pattern decodes like its top rung.
     """

@@ -77,6 +77,9 @@ def rungs_down(
         factor: As of `moves`, like the next two.
         reach: Clip, in rungs.
         decay: Weight decay, in rungs.
+
+    Returns:
+        float32, of the shape of `ratio`.
     """
     x = ratio * factor
     # NaN, of a gradient that nobody has looked at, moves as far as anything may.
@@ -133,6 +136,9 @@ def signed_madam_update(codes: Tensor, wanted: Tensor, last: int, draws: Tensor 
 
     Returns:
         New codes, int32.
+
+    Source: ours, after Bernstein et al. 2020, arXiv:2006.14560, under the mirror map of Ghai,
+    Hazan, Singer 2020, arXiv:1902.01903.
     """
     return (codes - whole_rungs(wanted, draws)).clamp(0, last)
 
@@ -159,6 +165,8 @@ def pair_madam_update(codes: Tensor, down: Tensor, up: Tensor, bits: int, draws:
 
     Returns:
         New codes, int32.
+
+    Source: as of `signed_madam_update`, whose step this is on k- = -k+ while nothing rounds.
     """
     top = (1 << (bits // 2 - 1)) - 1
     plus, minus = (
@@ -174,12 +182,15 @@ def rungs_towards(
     """Rungs by which signed weights go down: u * rungs_per_update + pull * k.
 
     Args:
-        k: Signed rungs, int32.
-        ratio: Gradient times `inverse_root.unscaled` of its moment, or a momentum.
+        k: Signed rungs, int32, shape (n,).
+        ratio: Gradient times `inverse_root.unscaled` of its moment, or a momentum; float32, (n,).
         factor: As of `moves`, like the next two.
         reach: Clip, in rungs.
         decay: Weight decay of the top rung, in rungs; pull is `decay` / `top`.
         top: K.
+
+    Returns:
+        float32, shape (n,).
     """
     one = torch.ones((), device=ratio.device)
     # By a tensor: a GPU would multiply by a number's reciprocal, which rounds twice.
