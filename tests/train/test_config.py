@@ -277,14 +277,23 @@ def test_checkpoints_from_before_lns_still_fit():
 def test_what_shapes_a_falling_schedule_counts_only_there(schedule):
     config = replace(digits(), schedule=schedule)
     assert fingerprint(config) != fingerprint(replace(config, epochs=99))
-    assert fingerprint(config).keys().isdisjoint({"warmup_steps", "final_lr_share"})
-    shaped = with_settings(config, ["warmup_steps=5", "final_lr_share=0.1"])
+    assert fingerprint(config).keys().isdisjoint({"warmup_steps", "warmup_share", "final_lr_share"})
+    shaped = with_settings(config, ["warmup_steps=5", "warmup_share=0.3", "final_lr_share=0.1"])
     assert fingerprint(shaped)["warmup_steps"] == 5
+    assert fingerprint(shaped)["warmup_share"] == 0.3
     assert fingerprint(shaped)["final_lr_share"] == 0.1
     for schedule in ("constant", "plateau"):
         assert fingerprint(replace(shaped, schedule=schedule)) == fingerprint(
             replace(config, schedule=schedule)
         )
+
+
+def test_the_warm_up_of_an_optimizer_counts_like_one_that_was_asked_for():
+    config = replace(get_recipe("digits-mlp").configure("signed-madam"), schedule="cosine")
+    assert fingerprint(config)["warmup_share"] == 0.2
+    assert fingerprint(config) == fingerprint(with_settings(config, ["warmup_share=0.2"]))
+    assert "warmup_share" not in fingerprint(with_settings(config, ["warmup_share=0"]))
+    assert "warmup_share" not in fingerprint(replace(config, schedule="constant"))
 
 
 def test_a_field_of_another_class_is_named():

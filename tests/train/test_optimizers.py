@@ -76,7 +76,7 @@ def test_options_reach_signed_madam():
     assert isinstance(optimizer, SignedMadam)
     group, additive = optimizer.param_groups
     assert (group["state"], group["beta"], group["rounding"]) == ("rows", 0.9, "stochastic")
-    assert (group["lr"], additive["lr"], group["momentum"]) == (0.04, 0.004, 0.7)
+    assert (group["lr"], additive["lr"], group["momentum"]) == (0.06, 0.01, 0.7)
     assert group["momentum_bits"] == 8
     weight = next(p for p in group["params"] if p.ndim == 2)
     assert weight.scale.shape == (weight.shape[0], 1)
@@ -254,7 +254,8 @@ def test_a_straight_line_goes_from_one_to_its_share_but_not_below_its_floor():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_warm_up_reaches_every_optimizer(name, schedule):
     network = model()
-    made = config(name, "warmup_steps=3", "final_lr_share=0.5", lr=0.05, schedule=schedule)
+    settings = ("warmup_steps=3", "warmup_share=0.2", "final_lr_share=0.5")
+    made = config(name, *settings, lr=0.05, schedule=schedule)
     store_weights(made, network)
     optimizer = build_optimizer(made, network)
     moving = build_schedule(made, optimizer, 10)
@@ -266,6 +267,38 @@ def test_a_warm_up_reaches_every_optimizer(name, schedule):
     assert seen[:4] == pytest.approx([0.25, 0.5, 0.75, 1])
     assert seen[-1] == pytest.approx(0.5)
     assert max(seen) == seen[3]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "rising"),
+    [
+        ("signed-madam", (), 4),
+        ("signed-madam", ("warmup_steps=3",), 4),
+        ("signed-madam", ("warmup_steps=6",), 6),
+        ("signed-madam", ("warmup_share=0",), 0),
+        ("signed-madam", ("warmup_share=0.5",), 10),
+        ("adamw", (), 0),
+        ("adamw", ("warmup_share=0.25",), 5),
+        ("adamw", ("warmup_share=0.25", "warmup_steps=7"), 7),
+    ],
+)
+def test_signed_madam_warms_up_for_a_fifth_and_others_when_asked(optimizer, settings, rising):
+    network = model()
+    made = config(optimizer, *settings, lr=0.05, schedule="cosine")
+    store_weights(made, network)
+    built = build_optimizer(made, network)
+    moving = build_schedule(made, built, 20)
+    shares = [moving.lr_lambdas[0](step) for step in range(20)]
+    assert shares.index(1.0) == rising
+    assert shares[:rising] == pytest.approx([(k + 1) / (rising + 1) for k in range(rising)])
+    constant = replace(made, schedule="constant")
+    assert build_schedule(constant, built, 20).lr_lambdas[0](0) == 1.0
+
+
+def test_a_share_of_warm_up_is_less_than_all():
+    text = r"`warmup_share` must be a number in \[0, 1\) or none; got 1\.0"
+    with pytest.raises(ValueError, match=text):
+        config("adamw", "warmup_share=1")
 
 
 def test_a_warm_up_must_end_before_the_run():

@@ -9,7 +9,7 @@ from rung.optim._coded import CodedOptimizer, CodedOptions
 from rung.optim._moment import MOMENTS
 from rung.optim._rows import MEANS
 
-ADDITIVE_LR = 4e-3
+ADDITIVE_LR = 0.01
 """Of the AdamW group: torch's 1e-3 leaves biases and gains behind weights that move so fast."""
 
 
@@ -30,8 +30,9 @@ class SignedMadam(CodedOptimizer):
         params: Parameters stored by ``rung.store_weights_(model, "sinh8")`` (another `Sinh`, or a
             `Pair`, whose two codes move by opposite steps), or a `ParameterSplit`, whose additive
             side is then trained by AdamW in a second group.
-        lr: The typical change of theta per step. 0.04 was chosen for four tasks at once; three of
-            them did better at rates of their own (experiments/one-byte.md, section 6).
+        lr: The typical change of theta per step. 0.06 was chosen for four tasks at once, under a
+            schedule that raises it over the first fifth of the steps; without a warm-up as long,
+            one of the four wants 0.04 (experiments/one-byte.md, sections 24 and 26).
         beta: Averaging constant of the second moment, in [0, 1).
         clip: Largest change of theta in multiples of lr.
         weight_decay: lambda, a pull of theta towards 0 in proportion to it; a weight on the top
@@ -60,7 +61,7 @@ class SignedMadam(CodedOptimizer):
         maximize: Ascend instead of descend.
         capturable: Never synchronise with the device.
         differentiable: Must be False.
-        additive_lr: lr of the AdamW group, 0.004 by default; ignored unless `params` is a
+        additive_lr: lr of the AdamW group, 0.01 by default; ignored unless `params` is a
             `ParameterSplit`, as are `additive_betas`, `additive_eps` and `additive_weight_decay`.
         additive_betas: Its betas.
         additive_eps: Its eps.
@@ -91,7 +92,7 @@ class SignedMadam(CodedOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Scalar = 0.04,
+        lr: Scalar = 0.06,
         beta: float = 0.99,
         clip: float = 8.0,
         weight_decay: float = 0.03,

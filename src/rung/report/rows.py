@@ -54,6 +54,7 @@ _OPTIMIZER_OPTIONS = frozenset(
 # Runs of an older Rung lack these, and are as if they had these values.
 _NO_EFFECT: dict[str, Any] = {
     "warmup_steps": 0,
+    "warmup_share": None,
     "final_lr_share": 0.0,
     "steps_per_epoch": None,
     "eval_tokens": None,

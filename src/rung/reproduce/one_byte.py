@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from rung.optim.signed_madam import ADDITIVE_LR
 from rung.reproduce.contest import Budget, Contest, Contestant, Size
 from rung.reproduce.tasks import row
 
@@ -54,7 +53,7 @@ RIVALS = (
         label="Madam 8 bits, biases and gains at 0.004",
         optimizer="bbit-madam",
         format="ladder8",
-        settings=(_WIDE, f"additive_lr={ADDITIVE_LR:g}"),
+        settings=(_WIDE, "additive_lr=0.004"),
         rates=_MADAM,
     ),
     *(

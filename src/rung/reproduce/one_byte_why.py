@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from rung.reproduce.contest import Budget, Contest, Contestant, Size
-from rung.reproduce.one_byte import OURS, PLAIN, TITLES, folder_of, sizes
+from rung.reproduce.one_byte import OURS, PLAIN, RIVALS, TITLES, folder_of, sizes
 from rung.reproduce.tasks import row
 from rung.train.recipes.defaults import SIGNED_MADAM_LR as RATE
 
@@ -22,7 +22,8 @@ _RATES = (
     _variant("lr halved", lr=RATE / 2),
     _variant("lr doubled", lr=RATE * 2),
     _variant("constant lr, no warm-up", schedule="constant"),
-    _variant("no warm-up", "warmup_steps=0"),
+    _variant("no warm-up", "warmup_steps=0", "warmup_share=0"),
+    _variant("the recipe's warm-up", "warmup_share=0"),
 )
 _STATE = (
     replace(PLAIN, label="... no momentum"),
@@ -63,10 +64,10 @@ _FLOATS = {"digits-vit": "class_token,*embedding*,head*", "characters": "*embedd
 _OTHERS = (
     _variant("biases and gains in codes", "others=multiplicative"),
     _variant("biases and gains at 0.001", "additive_lr=0.001"),
-    _variant("biases and gains at 0.016", "additive_lr=0.016"),
+    _variant("biases and gains at 0.004", "additive_lr=0.004"),
 )
 # A quarter of the steps and of the warm-up; on the texts steps are counted: four times the time.
-_LARGE = ("batch_size=128", "warmup_steps=22")
+_LARGE = ("batch_size=128", "warmup_steps=0", "warmup_share=0.05")
 _BATCH = (
     _variant("batches of 128", *_LARGE),
     _variant("batches of 128, lr doubled", *_LARGE, lr=RATE * 2),
@@ -80,6 +81,40 @@ _BATCH = (
         for rate in (0.002, 0.004)
     ),
 )
+# Ours warms up for a fifth of the steps: would AdamW, at its tuned rate or the next, and the small
+# rival?
+_ADAMW_WARM = {
+    "characters": (0.003, 0.004),
+    "tokens": (0.001, 0.002),
+    "digits-vit": (0.002, 0.003),
+    "cifar10": (0.004, 0.008),
+}
+_MADAM_WARM = {"characters": 0.16, "tokens": 0.08, "digits-vit": 0.04, "cifar10": 0.08}
+
+
+def _warm(name: str) -> tuple[Contestant, ...]:
+    """Rivals with our warm-up."""
+    madam = next(c for c in RIVALS if c.label == "Madam 8 bits, biases and gains at 0.004")
+    return (
+        *(
+            Contestant(
+                label=f"AdamW, a fifth of warm-up, lr {rate:g}",
+                optimizer="adamw",
+                settings=("warmup_share=0.2",),
+                lr=rate,
+            )
+            for rate in _ADAMW_WARM[name]
+        ),
+        replace(
+            madam,
+            label=f"Madam 8 bits, gains at 0.004, a fifth of warm-up, lr {_MADAM_WARM[name]:g}",
+            settings=(*madam.settings, "warmup_share=0.2"),
+            rates=None,
+            lr=_MADAM_WARM[name],
+        ),
+    )
+
+
 _EVERY = (OURS, *_RATES, *_STATE, *_CODES, *_GEOMETRY, *_RULE, *_OTHERS)
 _ASKED_EVERYWHERE = {
     OURS.label,
@@ -104,10 +139,10 @@ def _in_float(name: str) -> Contestant:
 
 # Characters have the whole list: their losses spread least over seeds, and two seeds say most.
 _ASKED = {
-    "characters": (*_EVERY, _in_float("characters")),
-    "digits-vit": (*_FEW, _in_float("digits-vit"), *_BATCH),
-    "cifar10": _FEW,
-    "tokens": _FEW,
+    "characters": (*_EVERY, _in_float("characters"), *_warm("characters")),
+    "digits-vit": (*_FEW, _in_float("digits-vit"), *_BATCH, *_warm("digits-vit")),
+    "cifar10": (*_FEW, *_warm("cifar10")),
+    "tokens": (*_FEW, *_warm("tokens")),
 }
 _SEEDS = {"characters": 2, "digits-vit": 4, "cifar10": 2, "tokens": 2}
 

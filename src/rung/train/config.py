@@ -118,7 +118,7 @@ class Config:
     """Passes over the training data."""
     schedule: Schedule
     """plateau: tenth of lr when the loss stalls; cosine or linear: down at the end, after a warm-up
-    if the recipe's options have one; constant."""
+    if the recipe's options or the optimizer have one; constant."""
     format: str | None = None
     """With B-bit and signed Madam the ladder that the weights live in. With every other optimizer
     the format in which all layers compute, or None for float32: an LNS forward and backward, a

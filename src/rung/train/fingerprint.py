@@ -5,6 +5,7 @@ from typing import Any
 
 from rung.train.config import Config
 from rung.train.layers import layer_record
+from rung.train.schedules import warmup_share
 
 _FALLING = ("cosine", "linear")  # schedules that end with the run
 
@@ -43,7 +44,8 @@ def fingerprint(config: Config) -> dict[str, Any]:
         flat.pop("update_rounding", None)
     if config.schedule not in _FALLING and not config.options.average_from:
         del flat["epochs"]
-    for name in ("warmup_steps", "final_lr_share"):
+    flat["warmup_share"] = warmup_share(config)
+    for name in ("warmup_steps", "warmup_share", "final_lr_share"):
         if config.schedule not in _FALLING or not flat[name]:
             del flat[name]
     return flat

@@ -208,7 +208,7 @@ class SignedMadamOptions:
     for each output row; factored: for each of the others too."""
     rounding: Rounding = "stochastic"
     """How a step becomes whole rungs; nearest needs lr of at least half a rung."""
-    additive_lr: Positive = 4e-3
+    additive_lr: Positive = 0.01
     """Learning rate of AdamW, which trains norm gains and biases."""
     others: Others = "additive"
     """How norm gains and biases are trained: additive by AdamW; multiplicative in codes like the

@@ -37,6 +37,9 @@ class RecipeOptions:
     """Schedule plateau: epochs without a better loss that are waited for."""
     warmup_steps: _Steps = 0
     """Schedules cosine and linear: steps in which the learning rates rise to their full values."""
+    warmup_share: Fraction | None = None
+    """The same as a share of all steps; the longer of the two counts. None: 0.2 with signed Madam,
+    whose learning rate is chosen for that, and none with any other optimizer."""
     final_lr_share: Fraction = 0.0
     """Schedules cosine and linear: share of the full learning rates that is left at the end."""
     average_from: Fraction = 0.0

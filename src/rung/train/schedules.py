@@ -47,14 +47,29 @@ def build_schedule(config: Config, optimizer: Optimizer, steps: int) -> LRSchedu
         )
     if config.schedule == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
-    warmup, last = config.options.warmup_steps, config.options.final_lr_share
-    if warmup >= steps:
+    shape = cosine if config.schedule == "cosine" else linear
+    last = config.options.final_lr_share
+    return LambdaLR(optimizer, shape(steps, floor, _warmup(config, steps), last))
+
+
+def _warmup(config: Config, steps: int) -> int:
+    """Steps in which learning rates rise: as many as the recipe says or the optimizer asks for."""
+    asked = config.options.warmup_steps
+    if asked >= steps:
         raise ValueError(
-            f"`warmup_steps` must be less than the steps of the run; got {warmup} of {steps}. "
+            f"`warmup_steps` must be less than the steps of the run; got {asked} of {steps}. "
             "Train for longer or warm up for less."
         )
-    shape = cosine if config.schedule == "cosine" else linear
-    return LambdaLR(optimizer, shape(steps, floor, warmup, last))
+    return max(asked, int(warmup_share(config) * steps))
+
+
+def warmup_share(config: Config) -> float:
+    """Share of the steps in which learning rates rise, where `warmup_steps` aren't more."""
+    asked = config.options.warmup_share
+    if asked is not None:
+        return asked
+    # experiments/one-byte.md, section 26: its default rate is too much for some nets without it.
+    return 0.2 if isinstance(config.optimizer_options, SignedMadamOptions) else 0.0
 
 
 def cosine(steps: int, floor: float, warmup: int = 0, last: float = 0.0) -> Callable[[int], float]:

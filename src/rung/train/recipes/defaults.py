@@ -15,7 +15,7 @@ from rung.train.optimizer_options import OptimizerOptions, SignedMadamOptions
 Defaults = Mapping[str, tuple[float | None, OptimizerOptions]]
 """Learning rate and options for each optimizer."""
 
-SIGNED_MADAM_LR = 0.04
+SIGNED_MADAM_LR = 0.06
 """experiments/one-byte.md says where it comes from."""
 
 EVERYWHERE: Defaults = {"signed-madam": (SIGNED_MADAM_LR, SignedMadamOptions())}
