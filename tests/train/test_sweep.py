@@ -376,6 +376,20 @@ def test_folders_of_anything_else_are_refused(grid, tmp_path):
         sweep(grid("sgd"), tmp_path / "notes.txt")
 
 
+def test_a_sweep_with_signed_madams_own_warm_up_can_be_repeated(grid, tmp_path):
+    """Its runs write that they were asked for none in particular."""
+    out, display = tmp_path / "out", Recorder()
+    first = sweep(grid("signed-madam", schedule="cosine"), out)
+    assert sweep(grid("signed-madam", schedule="cosine"), out, display=display) == first
+    assert "1 of 1 runs have ended already" in display.lines
+    (folder,) = (path for path in out.iterdir() if path.is_dir())
+    config = json.loads((folder / "config.json").read_text())
+    config["options"]["warmup_share"] = 0.1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="configuration: warmup_share is 0.1 there and None h"):
+        sweep(grid("signed-madam", schedule="cosine"), out)
+
+
 def test_a_record_of_a_newer_rung_or_a_damaged_one_is_refused(grid, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -23,6 +23,8 @@ def ended(folder: Path, config: Config) -> dict[str, Any] | None:
         return None
     recorded = read_object(folder / "config.json")
     expected = json.loads(json.dumps(fingerprint(config) | {"epochs": config.epochs}))
+    # A fingerprint has the share that None stands for; the run has written None.
+    expected["warmup_share"] = config.options.warmup_share
     if config.lr is None:
         # The run has written which one LMD took; epochs and settings are compared anyway.
         del expected["lr"]
