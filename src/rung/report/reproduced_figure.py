@@ -41,7 +41,7 @@ def draw(record: Record) -> "Figure | None":
     for panel in panels[len(rows) :]:
         panel.set_visible(False)
     handles = _handles(panels[: len(rows)], record)
-    wide = 4 if record["kind"] == "arena" else 5  # an arena's legend is long
+    wide = 3 if record["kind"] == "arena" else 5  # an arena's legend is long
     if handles:
         figure.legend(
             list(handles.values()), list(handles), loc="outside lower center",
