@@ -7,6 +7,7 @@ import pytest
 from rung.report import reproduced_figure, write_reproduced
 from rung.report.reproduced_data import best_rate, error_by_rate, flatness, spread
 from rung.report.reproduced_table import table
+from rung.report.style import style
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results" / "reproduce"
 ENVIRONMENT = {"processor": "a processor", "torch": "2.13.0", "commit": "abcdef0123456789"}
@@ -90,8 +91,9 @@ def test_an_arenas_contestants_look_alike_on_all_tasks():
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("one-byte*.json")), ids=lambda path: path.stem)
 def test_a_figure_holds_its_legend(path):
     """Long labels in many columns ran out of it on both sides."""
-    figure = reproduced_figure.draw(json.loads(path.read_text()))
-    figure.draw_without_rendering()
+    with style():
+        figure = reproduced_figure.draw(json.loads(path.read_text()))
+        figure.draw_without_rendering()
     for legend in figure.legends:
         box = legend.get_window_extent()
         assert figure.bbox.x0 <= box.x0
