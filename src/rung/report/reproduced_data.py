@@ -29,9 +29,19 @@ def finals(row: Record, contestant: str) -> list[float]:
 
 
 def against(row: Record, contestant: str, other: str) -> float | None:
-    """By how many percent a contestant's mean lies above another one's; None without runs."""
-    ours, theirs = finals(row, contestant), finals(row, other)
-    return 100 * (mean(ours) / mean(theirs) - 1) if ours and theirs else None
+    """By how many percent a contestant's mean lies above another one's; None without runs.
+
+    Over the seeds at which both have finished, which are not all where a row isn't complete.
+    """
+    ours, theirs = (
+        {run["seed"]: run["final"] for run in runs_of(row, c) if run["status"] == "finished"}
+        for c in (contestant, other)
+    )
+    both = ours.keys() & theirs.keys()
+    if not both:
+        return None
+    share = mean(ours[seed] for seed in both) / mean(theirs[seed] for seed in both)
+    return float(100 * (share - 1))
 
 
 def bytes_of(run: Record) -> float:
